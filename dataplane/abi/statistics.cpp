@@ -1,0 +1,64 @@
+// Lays the counter blocks out in one anonymous mapping.
+#include "dataplane/abi/statistics.hpp"
+
+#include <sys/mman.h>
+
+#include "dataplane/abi/limits.hpp"
+#include "dataplane/base/check.hpp"
+
+namespace bore::abi {
+
+Statistics::Statistics(std::uint32_t worker_count, std::uint32_t tunnel_capacity)
+    : worker_count_(worker_count), tunnel_capacity_(tunnel_capacity) {
+    BORE_CHECK(worker_count > 0 && worker_count <= max_workers, "worker count out of range");
+    BORE_CHECK(tunnel_capacity > 0 && tunnel_capacity <= max_tunnels,
+               "tunnel capacity out of range");
+    const std::size_t workers_offset = sizeof(ControlCounters);
+    const std::size_t tunnels_offset = workers_offset + sizeof(WorkerCounters) * worker_count;
+    size_bytes_ =
+        tunnels_offset + sizeof(TunnelCounters) * worker_count * std::size_t{tunnel_capacity};
+    void* memory = ::mmap(nullptr, size_bytes_, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    BORE_CHECK(memory != MAP_FAILED, "no address space for the statistics");
+    // Zero pages are valid values of all blocks: lock-free atomics of value zero (counters.hpp), and
+    // constructing them would touch every page.
+    memory_ = static_cast<std::byte*>(memory);
+    control_ = reinterpret_cast<ControlCounters*>(memory_);
+    workers_ = reinterpret_cast<WorkerCounters*>(memory_ + workers_offset);
+    tunnels_ = reinterpret_cast<TunnelCounters*>(memory_ + tunnels_offset);
+}
+
+Statistics::~Statistics() { ::munmap(memory_, size_bytes_); }
+
+WorkerCounters& Statistics::worker(std::uint32_t worker_index) {
+    BORE_CHECK(worker_index < worker_count_, "no such worker");
+    return workers_[worker_index];
+}
+
+TunnelCounters& Statistics::tunnel(std::uint32_t worker_index, std::uint32_t tunnel_index) {
+    BORE_CHECK(worker_index < worker_count_, "no such worker");
+    BORE_CHECK(tunnel_index < tunnel_capacity_, "no such tunnel row");
+    return tunnels_[std::size_t{worker_index} * tunnel_capacity_ + tunnel_index];
+}
+
+TunnelTotals Statistics::tunnel_totals(std::uint32_t tunnel_index) {
+    TunnelTotals totals{};
+    for (std::uint32_t worker_index = 0; worker_index < worker_count_; ++worker_index) {
+        const TunnelCounters& row = tunnel(worker_index, tunnel_index);
+        totals.to_client_bytes += row.get(TunnelCounter::to_client_bytes_total);
+        totals.to_visitor_bytes += row.get(TunnelCounter::to_visitor_bytes_total);
+        totals.pairs_opened += row.get(TunnelCounter::tunnel_pairs_opened_total);
+        totals.pairs_live += row.get(TunnelCounter::tunnel_pairs_live);
+    }
+    return totals;
+}
+
+std::uint64_t Statistics::worker_total(WorkerCounter counter) {
+    std::uint64_t total = 0;
+    for (std::uint32_t worker_index = 0; worker_index < worker_count_; ++worker_index) {
+        total += worker(worker_index).get(counter);
+    }
+    return total;
+}
+
+}  // namespace bore::abi
