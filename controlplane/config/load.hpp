@@ -1,0 +1,58 @@
+// What loading a configuration takes and gives, for either program: where values come from, how an
+// error reads, what main.cpp does with the result. Nothing here touches process state; main.cpp
+// passes argv, the environment and a file reader in, and tests and fuzzers pass their own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace bore::config {
+
+// Cap on a configuration or secret file, far above any sensible one.
+inline constexpr std::size_t max_file_size_bytes = 1024 * 1024;
+
+using Environment = std::map<std::string, std::string, std::less<>>;
+
+// Gives the whole text of a file, or the reason why not ("No such file or directory").
+using FileReader = std::function<std::expected<std::string, std::string>(const std::string& path)>;
+
+// One thing that is wrong. All of them are reported together.
+struct ConfigError {
+    std::string value;   // "--min-port=70000 (command line)", "bore.toml:12: max_port = 0"
+    std::string rule;    // "must be a whole number from 1 to 65535"
+    std::string remedy;  // "use a port of that range, as in --min-port=1024"
+
+    [[nodiscard]] std::string to_string() const;
+};
+
+enum class SourceKind : std::uint8_t { built_in, file, environment, command_line, credential };
+
+// Where the value of a key came from; `text` reads "default", "bore.toml:12",
+// "environment BORE_MIN_PORT", "command line --min-port".
+struct Origin {
+    SourceKind kind = SourceKind::built_in;
+    std::string text = "default";
+};
+
+// What the command line asked for.
+enum class Action : std::uint8_t { run, help, version, check_config, print_config };
+
+// What to print before ending, and the exit code: 0 normal, 2 usage error.
+struct Finished {
+    int exit_code = 0;
+    std::string standard_output;
+    std::string standard_error;
+};
+
+// The process' own environment and files, for main.cpp. The reader refuses files over
+// max_file_size_bytes and anything that is not a regular file or a pipe.
+[[nodiscard]] Environment environment_of_process(char** environment);
+[[nodiscard]] FileReader file_reader_of_process();
+
+}  // namespace bore::config

@@ -1,0 +1,19 @@
+// Value types that the programs' configurations share. No parsing lives here, no defaults; the
+// relay, the client and the composition in each main.cpp switch over these.
+#pragma once
+
+#include <cstdint>
+
+namespace bore::config {
+
+// Which protocol dialect a handshake may use; `automatic` tells them apart per connection.
+enum class AuthDialect : std::uint8_t { automatic, upstream, fork };
+
+// Which driver moves the bytes; `automatic` takes io_uring where the kernel permits it.
+enum class StreamDriver : std::uint8_t { automatic, io_uring, epoll };
+
+enum class LogLevel : std::uint8_t { trace, debug, info, warning, error, off };
+
+enum class LogFormat : std::uint8_t { text, json };
+
+}  // namespace bore::config
