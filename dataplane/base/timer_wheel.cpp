@@ -50,20 +50,21 @@ void TimerWheel::arm(TimerNode& node, Nanoseconds due) {
     // Rounded up, so that a timer never fires early; at least one tick ahead.
     const Nanoseconds offset = due <= start_ ? 0 : due - start_;
     const std::uint64_t tick = offset / tick_ns_ + (offset % tick_ns_ != 0 ? 1 : 0);
-    constexpr std::uint64_t horizon =
-        (std::uint64_t{1} << (slot_bits * level_count)) - slots_per_level;
-    node.due_tick_ = std::clamp(tick, current_tick_ + 1, current_tick_ + horizon);
+    node.due_tick_ = std::max(tick, current_tick_ + 1);
     place(node);
 }
 
 void TimerWheel::place(TimerNode& node) {
-    const std::uint64_t distance = node.due_tick_ - current_tick_;
+    // What lies beyond the last slot waits there and is placed again when that slot is spread.
+    constexpr std::uint64_t horizon =
+        (std::uint64_t{1} << (slot_bits * level_count)) - slots_per_level;
+    const std::uint64_t distance = std::min(node.due_tick_ - current_tick_, horizon);
     std::size_t level = 0;
-    while (level + 1 < level_count &&
-           distance >= (std::uint64_t{1} << (slot_bits * (level + 1)))) {
+    while (level + 1 < level_count && distance >= (std::uint64_t{1} << (slot_bits * (level + 1)))) {
         ++level;
     }
-    const std::uint64_t slot = (node.due_tick_ >> (slot_bits * level)) % slots_per_level;
+    const std::uint64_t slot =
+        ((current_tick_ + distance) >> (slot_bits * level)) % slots_per_level;
     append(slots_[level][slot], node);
 }
 
@@ -79,21 +80,10 @@ void TimerWheel::spread(TimerNode& slot) {
     moved.next_ = moved.previous_ = nullptr;
 }
 
-bool TimerWheel::empty() const {
-    return std::all_of(slots_.begin(), slots_.end(), [](const auto& level) {
-        return std::all_of(level.begin(), level.end(),
-                           [](const TimerNode& slot) { return list_empty(slot); });
-    });
-}
-
 void TimerWheel::collect(std::uint64_t target_tick, TimerNode& due) {
-    while (current_tick_ < target_tick) {
-        // A long sleep with nothing armed must not walk every tick.
-        if (current_tick_ % slots_per_level == 0 && empty()) {
-            current_tick_ = target_tick;
-            return;
-        }
-        ++current_tick_;
+    // From one occupied slot to the next: a long sleep must not walk every tick.
+    for (auto tick = next_tick(); tick && *tick <= target_tick; tick = next_tick()) {
+        current_tick_ = *tick;
         for (std::size_t level = level_count - 1; level > 0; --level) {
             if (current_tick_ % (std::uint64_t{1} << (slot_bits * level)) == 0) {
                 spread(slots_[level][(current_tick_ >> (slot_bits * level)) % slots_per_level]);
@@ -101,9 +91,10 @@ void TimerWheel::collect(std::uint64_t target_tick, TimerNode& due) {
         }
         splice_all(slots_[0][current_tick_ % slots_per_level], due);
     }
+    current_tick_ = target_tick;
 }
 
-std::optional<Nanoseconds> TimerWheel::next_deadline() const {
+std::optional<std::uint64_t> TimerWheel::next_tick() const {
     // The least over all levels: a coarse slot may have to be spread before a fine one is due.
     std::optional<std::uint64_t> least_tick;
     for (std::size_t level = 0; level < level_count; ++level) {
@@ -117,10 +108,15 @@ std::optional<Nanoseconds> TimerWheel::next_deadline() const {
             }
         }
     }
-    if (!least_tick) {
+    return least_tick;
+}
+
+std::optional<Nanoseconds> TimerWheel::next_deadline() const {
+    const auto tick = next_tick();
+    if (!tick) {
         return std::nullopt;
     }
-    return start_ + *least_tick * tick_ns_;
+    return start_ + *tick * tick_ns_;
 }
 
 }  // namespace bore::base

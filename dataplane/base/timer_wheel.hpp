@@ -40,13 +40,13 @@ class TimerNode {
 
 class TimerWheel {
   public:
-    // Resolution: a timer fires in (due, due + tick_ns], never early.
+    // Resolution: advance() at `due + tick_ns` or later has fired a timer, one before `due` has not.
     TimerWheel(Nanoseconds now, Nanoseconds tick_ns);
     TimerWheel(const TimerWheel&) = delete;
     TimerWheel& operator=(const TimerWheel&) = delete;
     ~TimerWheel();
 
-    // Arms or re-arms. A time in the past fires at the next advance().
+    // Arms or re-arms. A time in the past fires at the next tick.
     void arm(TimerNode& node, Nanoseconds due);
     void cancel(TimerNode& node) { node.unlink(); }
 
@@ -66,7 +66,8 @@ class TimerWheel {
 
     void place(TimerNode& node);
     void spread(TimerNode& slot);
-    [[nodiscard]] bool empty() const;
+    // The next tick at which a slot fires or is spread.
+    [[nodiscard]] std::optional<std::uint64_t> next_tick() const;
     void collect(std::uint64_t target_tick, TimerNode& due);
     static bool list_empty(const TimerNode& list) { return list.next_ == &list; }
     static void append(TimerNode& list, TimerNode& node);
