@@ -1,0 +1,210 @@
+"""Options and fixtures of the end-to-end suite. Every test gets a private network namespace, a time
+limit, and relays which are checked when they stop: exit status, sanitizer reports, descriptors."""
+import contextlib
+import os
+import pathlib
+import signal
+
+import pytest
+
+from harness import netns, peers, programs, protocol
+
+DRIVERS = ("io_uring", "epoll")
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MIB = 1 << 20
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("bore")
+    group.addoption("--server", help="bore-server (default: the newest under build/)")
+    group.addoption("--client", help="bore (default: the newest under build/)")
+    group.addoption("--driver", choices=(*DRIVERS, "both"), default="both", help="stream driver of relay and client")
+    group.addoption("--quick", action="store_true", help="64 MiB instead of 1 GiB, no test that is slow by nature")
+    group.addoption("--peers", default=str(peers.default_directory()), help="folder with bore-0.6.0 and bore-0.5.2")
+
+
+def newest(name):
+    found = sorted((ROOT / "build").glob(f"*/controlplane/*/{name}"), key=lambda path: path.stat().st_mtime)
+    return str(found[-1]) if found else None
+
+
+def pytest_configure(config):
+    config.namespaces = True
+    try:
+        netns.enter_fresh()
+    except PermissionError:
+        try:
+            netns.become_namespace_root()
+            netns.enter_fresh()
+        except OSError:
+            config.namespaces = False
+    config.descriptor_limit = programs.raise_descriptor_limit(131072)
+
+
+def pytest_report_header(config):
+    return [f"relay: {config.getoption('--server') or newest('bore-server')}",
+            f"client: {config.getoption('--client') or newest('bore')}",
+            f"namespaces: {'one per test' if config.namespaces else 'not permitted, tests share this machine'}; "
+            f"descriptors: {config.descriptor_limit}; cores: {len(os.sched_getaffinity(0))}; kernel: {os.uname().release}"]
+
+
+def pytest_generate_tests(metafunc):
+    if "driver" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--driver")
+        if metafunc.definition.get_closest_marker("driverless"):
+            names = ("auto",)
+        else:
+            names = DRIVERS if chosen == "both" else (chosen,)
+        metafunc.parametrize("driver", names)
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--quick"):
+        reason = pytest.mark.skip(reason="slow by nature, left out by --quick")
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(reason)
+
+
+@pytest.fixture(autouse=True)
+def time_limit(request):
+    """SIGALRM interrupts whatever a test waits for; threads of a test are daemons and die with it."""
+    marker = request.node.get_closest_marker("limit")
+    seconds = marker.args[0] if marker else 30
+
+    def expired(_number, _frame):
+        pytest.fail(f"took longer than its limit of {seconds} s", pytrace=True)
+
+    previous = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.fixture(autouse=True)
+def network(request):
+    if request.config.namespaces:
+        netns.enter_fresh()
+    elif request.node.get_closest_marker("needs_namespace"):
+        pytest.skip("needs a network namespace of its own: run as root or permit user namespaces")
+
+
+@pytest.fixture(scope="session")
+def quick(request):
+    return request.config.getoption("--quick")
+
+
+@pytest.fixture(scope="session")
+def bulk_size(quick):
+    return 64 * MIB if quick else 1024 * MIB
+
+
+@pytest.fixture(scope="session")
+def server_program(request):
+    path = request.config.getoption("--server") or newest("bore-server")
+    assert path and os.access(path, os.X_OK), f"no bore-server at {path}: build it or name it by --server"
+    return os.path.abspath(path)
+
+
+@pytest.fixture(scope="session")
+def client_program(request):
+    path = request.config.getoption("--client") or newest("bore")
+    assert path and os.access(path, os.X_OK), f"no bore at {path}: build it or name it by --client"
+    return os.path.abspath(path)
+
+
+@pytest.fixture(scope="session", params=peers.VERSIONS)
+def rust_client(request):
+    path, missing = peers.find_or_install(request.config.getoption("--peers"), request.param)
+    if missing:
+        pytest.skip(missing)
+    return path
+
+
+@pytest.fixture(scope="session")
+def rust_060(request):
+    path, missing = peers.find_or_install(request.config.getoption("--peers"), "0.6.0")
+    if missing:
+        pytest.skip(missing)
+    return path
+
+
+@pytest.fixture
+def relays():
+    """Every relay of the test; stopped in order, after all sockets and clients of the test are closed."""
+    started = []
+    yield started
+    try:
+        for relay in reversed(started):
+            if relay.check_stop:
+                relay.stop()
+    finally:
+        for relay in started:
+            relay.close()
+
+
+@pytest.fixture
+def cleanup(relays):  # pylint: disable=unused-argument
+    """Closes what a test registers, last first, and before the relays stop."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def start_relay(server_program, driver, relays):
+    """start_relay("--secret", "abc", ...): a ready relay; check_stop=False where the test ends it itself."""
+
+    def start(*arguments, check_stop=True, **keywords):
+        relay = programs.Relay(server_program, driver, arguments, **keywords)
+        relay.check_stop = check_stop
+        relays.append(relay)
+        return relay
+
+    return start
+
+
+@pytest.fixture
+def relay(start_relay):
+    return start_relay()
+
+
+@pytest.fixture
+def start_client(client_program, driver, cleanup):
+    """start_client("8080", "--to", "127.0.0.1"): our client, ended at the test's end."""
+
+    def start(*arguments, program=None, **keywords):
+        ours = program is None
+        words = [str(word) for word in arguments]
+        if ours:
+            words = words + ["--stream-driver", driver]
+        client = programs.Client(program or client_program, words, **keywords)
+        cleanup.callback(client.kill)
+        return client
+
+    return start
+
+
+@pytest.fixture
+def open_tunnel(cleanup):
+    """open_tunnel(relay, dialect="upstream", secret=None, token=None, port=0)."""
+
+    def start(relay, dialect="upstream", **keywords):
+        opener = {"upstream": protocol.open_upstream, "fork": protocol.open_fork}[dialect]
+        tunnel = opener(relay.address, **keywords)
+        cleanup.callback(tunnel.close)
+        return tunnel
+
+    return start
+
+
+@pytest.fixture
+def dial(cleanup):
+    """dial(relay): a raw framed connection to the control port."""
+
+    def start(relay, **keywords):
+        framed = protocol.Framed(protocol.connect(relay.address, **keywords))
+        cleanup.callback(framed.close)
+        return framed
+
+    return start
