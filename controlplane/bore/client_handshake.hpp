@@ -55,6 +55,9 @@ struct ClientStep {
 
 class ClientHandshake {
   public:
+    ClientHandshake(const ClientHandshake&) = delete;  // its steps point into it
+    ClientHandshake& operator=(const ClientHandshake&) = delete;
+
     // `options` must outlive the handshake.
     [[nodiscard]] static ClientHandshake control(const ClientOptions& options, std::uint16_t port);
     // `dialect`: as the control connection's `ready` step gave it. Without a shared secret, and in

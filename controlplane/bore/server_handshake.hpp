@@ -88,6 +88,8 @@ struct Step {
 class ServerHandshake {
   public:
     explicit ServerHandshake(const HandshakeOptions& options) : options_(options) {}
+    ServerHandshake(const ServerHandshake&) = delete;  // its steps point into it
+    ServerHandshake& operator=(const ServerHandshake&) = delete;
 
     [[nodiscard]] Step start(base::Nanoseconds now, DialectHint hint);
 
