@@ -170,7 +170,7 @@ def relay(start_relay):
 
 
 @pytest.fixture
-def start_client(client_program, driver, cleanup):
+def start_client(request, driver, cleanup):
     """start_client("8080", "--to", "127.0.0.1"): our client, ended at the test's end."""
 
     def start(*arguments, program=None, **keywords):
@@ -178,7 +178,7 @@ def start_client(client_program, driver, cleanup):
         words = [str(word) for word in arguments]
         if ours:
             words = words + ["--stream-driver", driver]
-        client = programs.Client(program or client_program, words, **keywords)
+        client = programs.Client(program or request.getfixturevalue("client_program"), words, **keywords)
         cleanup.callback(client.kill)
         return client
 
