@@ -10,6 +10,8 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <vector>
 
 namespace bore::config {
@@ -19,8 +21,9 @@ inline constexpr std::size_t max_file_size_bytes = 1024 * 1024;
 
 using Environment = std::map<std::string, std::string, std::less<>>;
 
-// Gives the whole text of a file, or the reason why not ("No such file or directory").
-using FileReader = std::function<std::expected<std::string, std::string>(const std::string& path)>;
+// Gives the whole text of a file, or the reason why not.
+using FileReader =
+    std::function<std::expected<std::string, std::error_code>(const std::string& path)>;
 
 // One thing that is wrong. All of them are reported together.
 struct ConfigError {
@@ -31,7 +34,16 @@ struct ConfigError {
     [[nodiscard]] std::string to_string() const;
 };
 
-enum class SourceKind : std::uint8_t { built_in, file, environment, command_line, credential };
+// In rising order of precedence. `credential` is systemd's $CREDENTIALS_DIRECTORY; an alias is a
+// variable name of other set-ups (MIN_PORT) beside the native one (BORE_MIN_PORT).
+enum class SourceKind : std::uint8_t {
+    built_in,
+    credential,
+    file,
+    environment_alias,
+    environment,
+    command_line
+};
 
 // Where the value of a key came from; `text` reads "default", "bore.toml:12",
 // "environment BORE_MIN_PORT", "command line --min-port".
@@ -49,6 +61,12 @@ struct Finished {
     std::string standard_output;
     std::string standard_error;
 };
+
+// Every error with its number, and a line that counts them; exit code 2.
+[[nodiscard]] Finished usage_errors(std::string_view program,
+                                    const std::vector<ConfigError>& errors);
+// "bore-server 1.2.3"
+[[nodiscard]] std::string version_line(std::string_view program);
 
 // The process' own environment and files, for main.cpp. The reader refuses files over
 // max_file_size_bytes and anything that is not a regular file or a pipe.

@@ -90,6 +90,7 @@ struct ServerConfig {
     // How the secret and the port range may be written beside their own keys; loading folds them
     // into secret, min_port and max_port.
     std::optional<std::string> secret_file;
+    std::optional<PortRange> port_range;  // empty in a loaded configuration
 
     bool operator==(const ServerConfig&) const = default;
 };

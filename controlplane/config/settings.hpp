@@ -16,4 +16,12 @@ enum class LogLevel : std::uint8_t { trace, debug, info, warning, error, off };
 
 enum class LogFormat : std::uint8_t { text, json };
 
+// Both ends belong to it.
+struct PortRange {
+    std::uint16_t first = 0;
+    std::uint16_t last = 0;
+
+    bool operator==(const PortRange&) const = default;
+};
+
 }  // namespace bore::config

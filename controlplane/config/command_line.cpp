@@ -1,0 +1,175 @@
+// The command line: CLI11 takes it apart with the options that the rows name, without giving any
+// of them a meaning; values are judged later, together with those of the other sources.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+#include "controlplane/config/sources.hpp"
+
+namespace bore::config {
+namespace {
+
+// An operator's line has a few dozen words; the bound keeps repeated options from piling up.
+constexpr std::size_t max_argument_count = 4096;
+
+std::string option_names(std::string_view name, char short_name) {
+    const std::string dashes = "--" + std::string(name);
+    return short_name == 0 ? dashes : std::string("-") + short_name + "," + dashes;
+}
+
+// CLI11 takes "--secret=" for an option without its value; as two words it is one with an empty
+// value. "-s=x" is the way other parsers read it, too: the value is "x".
+std::vector<std::string> normalised(const Rows& rows, const std::vector<std::string>& args) {
+    std::vector<std::string> result;
+    for (const std::string& arg : args) {
+        const bool is_short = arg.size() > 2 && arg[0] == '-' && arg[2] == '=' &&
+                              std::any_of(rows.begin(), rows.end(), [&arg](const Row& row) {
+                                  return row.info->short_name == arg[1];
+                              });
+        if (arg.size() > 3 && arg.starts_with("--") && arg.find('=') == arg.size() - 1) {
+            result.push_back(arg.substr(0, arg.size() - 1));
+            result.emplace_back();
+        } else if (is_short) {
+            result.push_back(arg.substr(0, 2));
+            result.push_back(arg.substr(3));
+        } else {
+            result.push_back(arg);
+        }
+    }
+    return result;
+}
+
+void report_unknown_option(const Rows& rows, std::span<const CommandOption> commands,
+                           const std::string& option, Collected& into) {
+    std::vector<std::string> known;
+    for (const Row& row : rows) {
+        known.push_back("--" + std::string(row.info->name));
+    }
+    for (const CommandOption& command : commands) {
+        known.push_back("--" + std::string(command.name));
+    }
+    std::string name = option.substr(0, option.find('='));
+    std::replace(name.begin(), name.end(), '_', '-');
+    const std::string meant = nearest(name, known);
+    into.errors.push_back(
+        {printable(option) + " (command line)", "is not an option of this program",
+         meant.empty() ? "see --help for the options" : "did you mean " + meant + "?"});
+}
+
+// What CLI11 left over: unknown options with the word behind them, and words.
+void sort_leftovers(const Rows& rows, std::span<const CommandOption> commands,
+                    const std::vector<std::string>& leftovers, CommandLine& line, Collected& into) {
+    bool may_be_a_value = false;
+    for (const std::string& leftover : leftovers) {
+        if (leftover.size() > 1 && leftover[0] == '-' && leftover != "--") {
+            report_unknown_option(rows, commands, leftover, into);
+            may_be_a_value = leftover.find('=') == std::string::npos;
+        } else if (leftover != "--" && !may_be_a_value) {
+            line.words.push_back(leftover);
+        } else {
+            may_be_a_value = false;
+        }
+    }
+}
+
+void collect_option(const Row& row, std::size_t key_index, const std::vector<std::string>& values,
+                    Collected& into) {
+    const std::string option = "--" + std::string(row.info->name);
+    std::vector<std::string> items = values;
+    if (is_list(row.field)) {
+        items.clear();
+        for (const std::string& value : values) {
+            std::ranges::copy(split_list(value), std::back_inserter(items));
+        }
+    } else if (std::any_of(values.begin(), values.end(),
+                           [&values](const std::string& value) { return value != values[0]; })) {
+        into.invalid.insert(key_index);
+        into.errors.push_back({option + "=" + printable_value(*row.info, values[0]) + " and " +
+                                   option + "=" + printable_value(*row.info, values.back()) +
+                                   " (command line)",
+                               "may be given once", "leave one of them out"});
+        return;
+    }
+    std::string joined;
+    for (const std::string& value : values) {
+        joined += (&value == &values[0] || !is_list(row.field)) ? value : "," + value;
+        if (!is_list(row.field)) {
+            break;
+        }
+    }
+    into.settings.push_back(
+        {.key_index = key_index,
+         .kind = SourceKind::command_line,
+         .origin = "command line " + option,
+         .shown = option + "=" + printable_value(*row.info, joined) + " (command line)",
+         .items = std::move(items)});
+}
+
+// The most telling action wins when several are asked for: help first, printing last.
+Action chosen_action(std::span<const CommandOption> commands,
+                     const std::vector<CLI::Option*>& options) {
+    for (std::size_t index = 0; index < commands.size(); ++index) {
+        if (commands[index].placeholder.empty() && options[index]->count() > 0) {
+            return commands[index].action;
+        }
+    }
+    return Action::run;
+}
+
+}  // namespace
+
+CommandLine read_command_line(const Rows& rows, std::span<const CommandOption> commands,
+                              std::vector<std::string> args, Collected& into) {
+    CommandLine line;
+    if (args.size() > max_argument_count) {
+        into.errors.push_back({std::to_string(args.size()) + " arguments (command line)",
+                               "may be at most " + std::to_string(max_argument_count),
+                               "put long lists into a configuration file"});
+        return line;
+    }
+    CLI::App app;
+    app.set_help_flag();
+    app.allow_extras();
+    std::vector<CLI::Option*> row_options;
+    for (const Row& row : rows) {
+        const std::string names = option_names(row.info->name, row.info->short_name);
+        row_options.push_back(std::holds_alternative<bool*>(row.field)
+                                  ? app.add_flag(names)
+                                  : app.add_option(names)->expected(1));
+        row_options.back()->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    }
+    std::vector<CLI::Option*> command_options;
+    for (const CommandOption& command : commands) {
+        const std::string names = option_names(command.name, command.short_name);
+        command_options.push_back(command.placeholder.empty() ? app.add_flag(names)
+                                                              : app.add_option(names)->expected(1));
+        command_options.back()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    }
+    args = normalised(rows, args);
+    std::reverse(args.begin(), args.end());  // CLI11 takes words from the back
+    try {
+        app.parse(std::move(args));
+    } catch (const CLI::ArgumentMismatch& mismatch) {
+        into.incomplete = true;
+        // Only the last option of a line can lack its value; whatever was read before it counts.
+        into.errors.push_back({"command line", printable(mismatch.what()),
+                               "give the option a value, as in --min-port 1024"});
+    } catch (const CLI::ParseError& error) {
+        into.incomplete = true;
+        into.errors.push_back({"command line", printable(error.what()), "see --help"});
+    }
+    for (std::size_t index = 0; index < rows.size(); ++index) {
+        if (row_options[index]->count() > 0) {
+            collect_option(rows[index], index, row_options[index]->results(), into);
+        }
+    }
+    line.action = chosen_action(commands, command_options);
+    for (std::size_t index = 0; index < commands.size(); ++index) {
+        if (!commands[index].placeholder.empty() && command_options[index]->count() > 0) {
+            line.config_file = command_options[index]->results().back();
+        }
+    }
+    sort_leftovers(rows, commands, app.remaining(), line, into);
+    return line;
+}
+
+}  // namespace bore::config
