@@ -1,0 +1,374 @@
+"""Limits: who may come in, how many, how fast, for how long; and which ports there are."""
+import socket
+import threading
+import time
+
+import pytest
+
+from harness import protocol, traffic
+from harness.protocol import EndOfStream, RelayError, hello
+
+MIB = 1 << 20
+
+
+def is_refused(relay, **keywords):
+    """True when a new control connection is closed without a word instead of being served."""
+    framed = protocol.Framed(protocol.connect(relay.address, **keywords))
+    try:
+        framed.send(hello(0))
+        framed.expect("Hello", 2)
+        return False
+    except (EndOfStream, ConnectionResetError, BrokenPipeError):
+        return True
+    finally:
+        framed.close()
+
+
+# Handshakes
+
+def test_unauthenticated_connections_per_source(start_relay, dial):
+    relay = start_relay("--max-unauthenticated-per-source", "4")
+    silent = [dial(relay, source="127.0.0.2") for _ in range(4)]
+    time.sleep(0.1)
+    start = time.monotonic()
+    assert is_refused(relay, source="127.0.0.2")
+    assert time.monotonic() - start < 0.5
+    assert not is_refused(relay, source="127.0.0.3")
+    for connection in silent[2:]:
+        connection.expect_silence(0.05)
+    silent[0].close()
+    traffic.eventually(lambda: not is_refused(relay, source="127.0.0.2"), 2)
+    # Who has finished the handshake does not count any more.
+    for connection in silent[1:]:
+        connection.send(hello(0))
+        connection.expect("Hello")
+    assert not is_refused(relay, source="127.0.0.2")
+
+
+def test_unauthenticated_connections_in_total(start_relay, dial):
+    relay = start_relay("--max-unauthenticated", "6", "--max-unauthenticated-per-source", "6")
+    silent = [dial(relay, source=f"127.0.0.{number}") for number in (10, 10, 11, 11, 12, 12)]
+    time.sleep(0.1)
+    assert is_refused(relay, source="127.0.0.10")
+    for connection in silent:
+        connection.close()
+    traffic.eventually(lambda: not is_refused(relay, source="127.0.0.10"), 2)
+
+
+def test_handshake_rate_per_source(start_relay):
+    relay = start_relay("--handshake-rate-per-source", "5")
+    outcomes = [is_refused(relay, source="127.0.0.2") for _ in range(20)]
+    assert outcomes[:5] == [False] * 5
+    assert sum(outcomes) >= 12
+    assert not is_refused(relay, source="127.0.0.3")
+    time.sleep(1.2)
+    outcomes = [is_refused(relay, source="127.0.0.2") for _ in range(20)]
+    assert outcomes[:4] == [False] * 4 and sum(outcomes) >= 12
+
+
+def test_refused_connections_are_counted(start_relay):
+    relay = start_relay("--handshake-rate-per-source", "2")
+    refused = sum(is_refused(relay) for _ in range(10))
+    assert refused >= 6 and relay.counters()["connections_refused_rate_total"] == refused
+
+
+def test_silent_connection_is_closed_after_3_s(relay, dial):
+    framed = dial(relay)
+    start = time.monotonic()
+    framed.expect_end(5)
+    assert 2.9 < time.monotonic() - start < 3.5
+
+
+def test_a_dripped_handshake_is_closed_at_its_deadline(start_relay, dial):
+    framed = dial(start_relay("--first-byte-timeout-ms", "500", "--handshake-timeout-ms", "1500"))
+    start = time.monotonic()
+    with pytest.raises((ConnectionResetError, BrokenPipeError, EndOfStream)):
+        while time.monotonic() - start < 5:
+            framed.send(b" ")
+            try:
+                framed.receive(0.1)
+            except TimeoutError:
+                pass
+    assert 1.4 < time.monotonic() - start < 2.0
+
+
+# Tunnels
+
+def test_tunnels_per_source(start_relay, open_tunnel):
+    relay = start_relay("--max-tunnels-per-source", "3")
+    tunnels = [open_tunnel(relay, source="127.0.0.2") for _ in range(3)]
+    with pytest.raises(RelayError):
+        open_tunnel(relay, source="127.0.0.2")
+    open_tunnel(relay, source="127.0.0.3")
+    tunnels[0].close()
+    time.sleep(0.1)
+    open_tunnel(relay, source="127.0.0.2")
+
+
+def test_tunnels_in_total(start_relay, open_tunnel):
+    relay = start_relay("--max-tunnels", "3")
+    for number in range(3):
+        open_tunnel(relay, source=f"127.0.0.{number + 2}")
+    with pytest.raises(RelayError):
+        open_tunnel(relay, source="127.0.0.9")
+    assert relay.counters()["tunnels_refused_limit_total"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.limit(180)
+def test_10000_tunnels(request, start_relay, open_tunnel):
+    count = 10_000
+    if request.config.descriptor_limit < 3 * count:
+        pytest.skip(f"descriptor limit {request.config.descriptor_limit}, wanted {3 * count}")
+    relay = start_relay("--max-tunnels-per-source", "20000", "--handshake-rate-per-source", "0")
+    before = relay.resident_bytes()
+    tunnels = [open_tunnel(relay) for _ in range(count)]
+    assert len({tunnel.port for tunnel in tunnels}) == count
+    assert relay.resident_bytes() - before < 512 * MIB
+    # All of them live: heartbeats come, and any of them serves.
+    time.sleep(1)
+    for tunnel in tunnels[::97]:
+        visitor, data = tunnel.pair(extra=b"served")
+        with visitor, data:
+            assert traffic.receive_exactly(visitor, 6) == b"served"
+    for tunnel in tunnels[::501]:
+        assert tunnel.framed.receive(2) == "Heartbeat"
+    for tunnel in tunnels:
+        tunnel.close()
+    relay.assert_descriptors_returned(30)
+    open_tunnel(relay, port=tunnels[0].port)
+
+
+# Visitors
+
+def next_connection(tunnel, seconds):
+    """An id, or None when none comes within the time."""
+    try:
+        return tunnel.connection(seconds)
+    except TimeoutError:
+        return None
+
+
+def test_pending_visitors_wait_in_the_backlog(start_relay, open_tunnel, cleanup):
+    relay = start_relay("--max-pending-visitors", "8")
+    tunnel = open_tunnel(relay)
+    visitors = [tunnel.visit() for _ in range(20)]
+    for visitor in visitors:
+        cleanup.callback(visitor.close)
+    identities = [tunnel.connection() for _ in range(8)]
+    assert next_connection(tunnel, 0.7) is None, "more visitors announced than may be pending"
+    served = 0
+    while identities:
+        data = tunnel.claim(identities.pop(0), b"%02d" % served)
+        cleanup.callback(data.close)
+        served += 1
+        identity = next_connection(tunnel, 2) if served <= 12 else None
+        if identity:
+            identities.append(identity)
+    assert served == 20
+    assert sorted(traffic.receive_exactly(visitor, 2) for visitor in visitors) == [b"%02d" % n for n in range(20)]
+
+
+def test_live_visitors_per_tunnel(start_relay, open_tunnel, cleanup):
+    relay = start_relay("--max-visitors-per-tunnel", "3")
+    tunnel = open_tunnel(relay)
+    pairs = [tunnel.pair() for _ in range(3)]
+    for sock in sum(pairs, ()):
+        cleanup.callback(sock.close)
+    extra = tunnel.visit()
+    cleanup.callback(extra.close)
+    assert next_connection(tunnel, 0.5) is None, "a visitor beyond the limit was announced"
+    for sock in pairs[0]:
+        sock.close()
+    time.sleep(0.1)
+    cleanup.callback(tunnel.visit().close)  # in case the limit refuses instead of letting wait
+    assert next_connection(tunnel, 3) is not None
+    # Another tunnel has its own limit.
+    other = open_tunnel(relay)
+    for sock in other.pair():
+        cleanup.callback(sock.close)
+
+
+def test_idle_timeout(start_relay, open_tunnel, cleanup):
+    relay = start_relay("--idle-timeout-s", "1")
+    tunnel = open_tunnel(relay)
+    idle, busy = tunnel.pair(), tunnel.pair()
+    for sock in (*idle, *busy):
+        cleanup.callback(sock.close)
+
+    def stay_busy():
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            busy[0].sendall(b".")
+            assert busy[1].recv(1) == b"."
+            time.sleep(0.3)
+
+    working = traffic.Background(stay_busy)
+    start = time.monotonic()
+    for sock in idle:
+        sock.settimeout(5)
+        try:
+            assert sock.recv(1) == b""
+        except ConnectionResetError:
+            pass
+    assert 0.9 < time.monotonic() - start < 2.2
+    working.result(10)
+    assert relay.counters()["pairs_ended_idle_total"] == 1
+
+
+def test_half_closed_timeout(start_relay, open_tunnel, cleanup):
+    relay = start_relay("--half-closed-timeout-s", "1")
+    tunnel = open_tunnel(relay)
+    whole, half = tunnel.pair(), tunnel.pair()
+    for sock in (*whole, *half):
+        cleanup.callback(sock.close)
+    half[0].shutdown(socket.SHUT_WR)
+    start = time.monotonic()
+    assert half[1].recv(1) == b""
+    half[0].settimeout(5)
+    try:
+        assert half[0].recv(1) == b""
+    except ConnectionResetError:
+        pass
+    assert 0.9 < time.monotonic() - start < 2.2
+    time.sleep(0.5)
+    whole[0].sendall(b"unharmed")
+    assert traffic.receive_exactly(whole[1], 8) == b"unharmed"
+
+
+# Bandwidth
+
+def bytes_in(sender, receiver, seconds):
+    """What arrives within `seconds` of the first byte, with a sender that never rests."""
+    stop = threading.Event()
+
+    def push():
+        block = memoryview(traffic.payload(MIB))
+        while not stop.is_set():
+            try:
+                sender.sendall(block)
+            except OSError:
+                return
+
+    pushing = traffic.Background(push)
+    buffer = bytearray(1 << 18)
+    count = receiver.recv_into(buffer)
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        receiver.settimeout(left)
+        try:
+            count += receiver.recv_into(buffer)
+        except TimeoutError:
+            break
+    stop.set()
+    protocol.reset(sender)
+    protocol.reset(receiver)
+    pushing.result()
+    return count
+
+
+@pytest.mark.parametrize("direction", ["to_visitor", "to_client"])
+@pytest.mark.parametrize("mbit", [1, 100, 1000])
+def test_bandwidth_limit(start_relay, open_tunnel, mbit, direction):
+    relay = start_relay("--tunnel-bandwidth-mbit", mbit)
+    legs = open_tunnel(relay).pair()
+    sender, receiver = legs if direction == "to_client" else legs[::-1]
+    moved = bytes_in(sender, receiver, 3)
+    expected = mbit * 1_000_000 / 8 * 3
+    assert 0.95 * expected <= moved <= 1.05 * expected, f"{moved * 8 / 3e6:.2f} Mbit/s instead of {mbit}"
+
+
+def test_bandwidth_limit_is_shared_by_the_tunnels_pairs_and_apart_by_direction(start_relay, open_tunnel):
+    relay = start_relay("--tunnel-bandwidth-mbit", "80")
+    tunnel = open_tunnel(relay)
+    pairs = [tunnel.pair() for _ in range(6)]
+    down = [traffic.Background(bytes_in, data, visitor, 3) for visitor, data in pairs[:4]]
+    up = [traffic.Background(bytes_in, visitor, data, 3) for visitor, data in pairs[4:]]
+    for running in (down, up):
+        moved = sum(one.result() for one in running)
+        assert 0.95 * 30e6 <= moved <= 1.05 * 30e6, f"{moved * 8 / 3e6:.2f} Mbit/s instead of 80"
+    # Another tunnel has tokens of its own.
+    visitor, data = open_tunnel(relay).pair()
+    assert bytes_in(data, visitor, 1) > 8e6
+
+
+# Networks
+
+def test_denied_clients(start_relay):
+    relay = start_relay("--deny-clients", "127.0.0.2/31", "--deny-clients", "10.0.0.0/8")
+    assert is_refused(relay, source="127.0.0.2") and is_refused(relay, source="127.0.0.3")
+    assert not is_refused(relay, source="127.0.0.4")
+
+
+def test_allowed_clients_but_not_where_denied(start_relay):
+    relay = start_relay("--allow-clients", "127.0.0.0/24", "--deny-clients", "127.0.0.7")
+    assert not is_refused(relay, source="127.0.0.1")
+    assert is_refused(relay, source="127.0.0.7")
+    assert is_refused(relay, source="127.0.1.1")
+
+
+def test_denied_visitors_are_not_announced(start_relay, open_tunnel, cleanup):
+    relay = start_relay("--deny-visitors", "127.0.0.2/32")
+    tunnel = open_tunnel(relay, source="127.0.0.2")  # a denied visitor may still be a client
+    denied = tunnel.visit(source="127.0.0.2")
+    cleanup.callback(denied.close)
+    denied.settimeout(2)
+    try:
+        assert denied.recv(1) == b""
+    except ConnectionResetError:
+        pass
+    assert next_connection(tunnel, 0.3) is None
+    for sock in tunnel.pair():
+        cleanup.callback(sock.close)
+
+
+# Ports
+
+def test_reserved_ports_and_the_control_port_are_never_given(start_relay, open_tunnel):
+    relay = start_relay("--min-port", "7833", "--max-port", "7837", "--reserved-ports", "7833,7836")
+    for port in (7833, 7835, 7836):
+        with pytest.raises(RelayError) as error:
+            open_tunnel(relay, port=port)
+        assert str(error.value) == "client port number not in allowed range"
+    assert {open_tunnel(relay).port for _ in range(2)} == {7834, 7837}
+    with pytest.raises(RelayError) as error:
+        open_tunnel(relay)
+    assert str(error.value) == "failed to find an available port"
+
+
+def test_port_0_finds_the_only_free_port(start_relay, open_tunnel, cleanup):
+    relay = start_relay("--port-range", "20000:20999", "--handshake-rate-per-source", "0")
+    free = 20777
+    for port in range(20000, 21000):
+        if port != free:
+            cleanup.callback(socket.create_server(("127.0.0.1", port)).close)
+    for _ in range(10):
+        tunnel = open_tunnel(relay)
+        assert tunnel.port == free
+        tunnel.close()
+        time.sleep(0.02)
+
+
+def test_any_port_of_the_range_is_drawn(start_relay, open_tunnel):
+    relay = start_relay("--port-range", "20000:20007")
+    assert {open_tunnel(relay).port for _ in range(8)} == set(range(20000, 20008))
+
+
+def test_ports_are_not_predictable(relay, open_tunnel):
+    ports = [open_tunnel(relay).port for _ in range(12)]
+    steps = {second - first for first, second in zip(ports, ports[1:])}
+    assert len(steps) > 6, f"ports {ports}"
+    assert min(ports) >= 1024
+
+
+def test_a_port_is_reusable_while_its_last_visitors_linger(relay, open_tunnel, cleanup):
+    """TIME_WAIT and live pairs of the old listener do not keep a new one from the port."""
+    tunnel = open_tunnel(relay)
+    for _ in range(5):
+        visitor, data = tunnel.pair()
+        cleanup.callback(visitor.close)
+        data.close()  # the relay closes towards the visitor first
+        visitor.settimeout(2)
+        assert visitor.recv(1) == b""
+    tunnel.close()
+    traffic.eventually(lambda: open_tunnel(relay, port=tunnel.port), 1)
