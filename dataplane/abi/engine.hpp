@@ -1,7 +1,7 @@
-// The engine seam: what the control plane sees of whatever moves the bytes. Two engines stand behind
-// it: the stream engine (kernel TCP) and, later, the packet engine (DPDK), which takes the same two
-// sockets out of the kernel and falls back to the first. The control plane calls from one thread;
-// after open_pair() it never touches the sockets or their bytes again.
+// The engine seam: what the control plane sees of whatever moves the bytes. Two engines stand
+// behind it: the stream engine (kernel TCP) and, later, the packet engine (DPDK), which takes the
+// same two sockets out of the kernel and falls back to the first. The control plane calls from one
+// thread; after open_pair() it never touches the sockets or their bytes again.
 #pragma once
 
 #include <cstddef>
@@ -61,13 +61,13 @@ enum class OpenError : std::uint8_t {
     draining,  // drain() was called
 };
 
-#define BORE_END_REASONS(X)                                                     \
-    X(fin, "both directions ended in order")                                    \
-    X(reset, "a leg was reset by its peer; the other leg was reset, too")       \
-    X(error, "a leg failed with a socket error; the other leg was reset")       \
-    X(idle, "no byte moved for the idle timeout")                               \
+#define BORE_END_REASONS(X)                                                      \
+    X(fin, "both directions ended in order")                                     \
+    X(reset, "a leg was reset by its peer; the other leg was reset, too")        \
+    X(error, "a leg failed with a socket error; the other leg was reset")        \
+    X(idle, "no byte moved for the idle timeout")                                \
     X(half_closed, "one direction had ended and the other outlived its timeout") \
-    X(closed, "closed by the control plane")                                    \
+    X(closed, "closed by the control plane")                                     \
     X(drained, "cut at the drain deadline")
 
 enum class EndReason : std::uint8_t {
@@ -85,7 +85,7 @@ struct PairEnded {
     std::uint64_t tag{0};
     std::uint32_t tunnel_index{0};
     EndReason reason{EndReason::fin};
-    int error_number{0};              // errno of the leg that failed, where reason is reset or error
+    int error_number{0};  // errno of the leg that failed, where reason is reset or error
     std::uint64_t to_client_bytes{0};  // payload delivered
     std::uint64_t to_visitor_bytes{0};
     std::uint64_t spliced_bytes{0};  // part of the two that went without a copy

@@ -28,7 +28,8 @@ static_assert((receive_buffer_count & (receive_buffer_count - 1)) == 0);
 
 // What one direction may hold in user space when its receiver does not read: the kernel delivers a
 // multishot receive in bursts of at most 32 buffers (MULTISHOT_MAX_RETRY) before a cancel is seen.
-inline constexpr std::size_t max_buffered_bytes_per_direction = 32 * receive_buffer_bytes;
+inline constexpr std::size_t max_buffered_bytes_per_direction =
+    2 * receive_buffer_count * receive_buffer_bytes;
 
 // A pipe is lent to a bulk direction. 1 MiB was the measured optimum (0.10 s/GB against 0.25 with
 // 64 KiB); it is also the default of fs.pipe-max-size.

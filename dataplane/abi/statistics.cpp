@@ -20,15 +20,17 @@ Statistics::Statistics(std::uint32_t worker_count, std::uint32_t tunnel_capacity
     void* memory = ::mmap(nullptr, size_bytes_, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     BORE_CHECK(memory != MAP_FAILED, "no address space for the statistics");
-    // Zero pages are valid values of all blocks: lock-free atomics of value zero (counters.hpp), and
-    // constructing them would touch every page.
+    // Zero pages are valid values of all blocks: lock-free atomics of value zero (counters.hpp),
+    // and constructing them would touch every page.
     memory_ = static_cast<std::byte*>(memory);
     control_ = reinterpret_cast<ControlCounters*>(memory_);
     workers_ = reinterpret_cast<WorkerCounters*>(memory_ + workers_offset);
     tunnels_ = reinterpret_cast<TunnelCounters*>(memory_ + tunnels_offset);
 }
 
-Statistics::~Statistics() { ::munmap(memory_, size_bytes_); }
+Statistics::~Statistics() {
+    ::munmap(memory_, size_bytes_);
+}
 
 WorkerCounters& Statistics::worker(std::uint32_t worker_index) {
     BORE_CHECK(worker_index < worker_count_, "no such worker");

@@ -16,8 +16,8 @@ namespace bore::base {
 
 }  // namespace bore::base
 
-#define BORE_CHECK(condition, message)                                                 \
-    do {                                                                               \
-        if (!(condition)) [[unlikely]]                                                 \
-            ::bore::base::check_failed(#condition, message, __FILE__, __LINE__);       \
+#define BORE_CHECK(condition, message)                                           \
+    do {                                                                         \
+        if (!(condition)) [[unlikely]]                                           \
+            ::bore::base::check_failed(#condition, message, __FILE__, __LINE__); \
     } while (false)

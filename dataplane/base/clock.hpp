@@ -17,8 +17,7 @@ inline constexpr Nanoseconds second_ns = 1'000'000'000;
 inline Nanoseconds monotonic_now() {
     timespec now{};
     ::clock_gettime(CLOCK_MONOTONIC, &now);  // vDSO: about 20 ns
-    return static_cast<Nanoseconds>(now.tv_sec) * second_ns +
-           static_cast<Nanoseconds>(now.tv_nsec);
+    return static_cast<Nanoseconds>(now.tv_sec) * second_ns + static_cast<Nanoseconds>(now.tv_nsec);
 }
 
 }  // namespace bore::base

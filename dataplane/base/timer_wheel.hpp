@@ -40,7 +40,8 @@ class TimerNode {
 
 class TimerWheel {
   public:
-    // Resolution: advance() at `due + tick_ns` or later has fired a timer, one before `due` has not.
+    // Resolution: advance() at `due + tick_ns` or later has fired a timer, one before `due` has
+    // not.
     TimerWheel(Nanoseconds now, Nanoseconds tick_ns);
     TimerWheel(const TimerWheel&) = delete;
     TimerWheel& operator=(const TimerWheel&) = delete;

@@ -1,0 +1,649 @@
+// A pair's life in the order in which it happens: open, read, forward, deliver, ask for more,
+// change the path, end.
+#include "dataplane/stream/pair.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "dataplane/abi/limits.hpp"
+#include "dataplane/stream/shard.hpp"
+
+namespace bore::stream {
+
+using abi::EndReason;
+using abi::WorkerCounter;
+
+namespace {
+
+// Reads per readiness before other pairs get their turn: 4 MiB at a time.
+constexpr int pump_rounds = 4;
+// How often a leg that nothing watches is asked whether it was reset.
+constexpr base::Nanoseconds supervision_ns = 500 * base::millisecond_ns;
+
+bool is_reset(int error_number) {
+    return error_number == ECONNRESET || error_number == EPIPE || error_number == ENOTCONN;
+}
+
+}  // namespace
+
+Pair::Pair() {
+    timer_.pair = this;
+    timer_.kind = PairTimer::Kind::pair;
+    for (const Leg leg : {Leg::visitor, Leg::client}) {
+        reading(leg).timer.pair = this;
+        reading(leg).timer.leg = leg;
+    }
+}
+
+Io& Pair::io() {
+    return shard_->io();
+}
+
+RateLimiter& Pair::limiter(Leg source) {
+    return shard_->tunnel(tunnel_index_).limiters[index_of(source)];
+}
+
+// ---- Open
+
+void Pair::open(Shard& shard, abi::PairRequest&& request, std::uint32_t slot_index,
+                std::uint32_t generation) {
+    BORE_CHECK(state_ == State::free, "a pair was opened in a slot in use");
+    shard_ = &shard;
+    slot_index_ = slot_index;
+    generation_ = generation;
+    tunnel_index_ = request.tunnel_index;
+    tag_ = request.tag;
+    opened_at_ = active_at_ = shard.now();
+    half_closed_at_ = 0;
+    error_number_ = 0;
+    reason_ = EndReason::fin;
+    supervised_ = false;
+    state_ = State::live;
+    for (Direction& direction : directions_) {
+        direction.meter = FlowMeter();
+        direction.held.clear();
+        direction.held_offset = 0;
+        direction.pipe_bytes = 0;
+        direction.low_water_bytes = 1;
+        direction.delivered_bytes = direction.spliced_bytes = 0;
+        direction.path = Path::copy;
+        direction.source = Source::idle;
+        direction.blocked = direction.waits_for_tokens = direction.has_pipe = false;
+        direction.wants_splice = direction.finished = false;
+    }
+    const std::array<std::pair<Leg, std::span<const std::byte>>, 2> left_overs{{
+        {Leg::client, request.left_over_to_visitor},
+        {Leg::visitor, request.left_over_to_client},
+    }};
+    for (const auto& [source, bytes] : left_overs) {
+        if (live() && !bytes.empty()) {
+            note_read(source, bytes.size(), false);
+            forward(source, bytes);
+        }
+    }
+    for (const Leg source : {Leg::visitor, Leg::client}) {
+        if (live() && !reading(source).blocked) {
+            ask_for_more(source);
+        }
+    }
+    if (live()) {
+        arm_pair_timer();
+    }
+}
+
+// ---- Read
+
+void Pair::note_read(Leg source, std::size_t bytes, bool drained) {
+    Direction& direction = reading(source);
+    active_at_ = shard_->now();
+    direction.meter.on_read(bytes, active_at_);
+    reading(other(source)).meter.on_opposite_read();
+    limiter(source).charge(active_at_, bytes);
+    if (drained && direction.meter.wants_quick_ack(bytes)) {
+        io().quick_ack(*this, source);
+        shard_->count(WorkerCounter::quick_acks_total);
+    }
+}
+
+void Pair::on_data(Leg source, std::span<const std::byte> bytes, bool more_waits) {
+    if (!live()) {
+        return;
+    }
+    shard_->count(WorkerCounter::receives_total);
+    forward(source, bytes);
+    if (!live()) {
+        return;
+    }
+    // After the forwarding: what we send back may carry the acknowledgement.
+    note_read(source, bytes.size(), !more_waits);
+    Direction& direction = reading(source);
+    if (direction.source == Source::receiving && !direction.blocked) {
+        if (limiter(source).limited()) {
+            direction.source = Source::stopping;
+            if (io().stop_receive(*this, source)) {
+                on_receive_stopped(source);
+            }
+        } else {
+            choose_path(source);
+        }
+    }
+}
+
+void Pair::on_end_of_stream(Leg source) {
+    if (!live()) {
+        return;
+    }
+    reading(source).source = Source::ended;
+    shard_->timers().cancel(reading(source).timer);
+    advance(source);
+}
+
+void Pair::on_receive_stopped(Leg source) {
+    if (!live()) {
+        return;
+    }
+    reading(source).source = Source::idle;
+    advance(source);
+}
+
+void Pair::on_readable(Leg source) {
+    Direction& direction = reading(source);
+    if (!live() || direction.source != Source::watching) {
+        return;  // ended while the watch was under way
+    }
+    direction.source = Source::idle;
+    shard_->timers().cancel(direction.timer);
+    if (direction.blocked) {
+        return;  // on_writable goes on
+    }
+    if (limiter(source).ready_at() > shard_->now()) {
+        wait_for_tokens(source);
+    } else if (direction.path == Path::splice) {
+        pump(source);
+    } else if (limiter(source).limited()) {
+        read_limited(source);
+    } else {
+        advance(source);
+    }
+}
+
+// A limited direction reads just as much as its tokens allow and only then.
+void Pair::read_limited(Leg source) {
+    std::span<const std::byte> bytes;
+    const IoResult result =
+        io().read(*this, source, limiter(source).read_size_bytes(abi::receive_buffer_bytes), bytes);
+    if (result.has_bytes()) {
+        shard_->count(WorkerCounter::receives_total);
+        forward(source, bytes);
+        if (!live()) {
+            return;
+        }
+        note_read(source, bytes.size(), true);
+        if (reading(source).meter.is_bulk() && !holds_bytes(reading(source))) {
+            start_splicing(source);
+        }
+        advance(source);
+    } else if (result.is_zero()) {
+        on_end_of_stream(source);
+    } else if (result.is_would_block()) {
+        advance(source);
+    } else {
+        fail(result.error_number());
+    }
+}
+
+void Pair::pump(Leg source) {
+    for (int round = 0; round < pump_rounds; ++round) {
+        switch (fill_and_deliver(source)) {
+            case Fill::again:
+                break;
+            case Fill::wait:
+                wait_readable(source);
+                return;
+            case Fill::done:
+                return;
+        }
+    }
+    wait_readable(source);
+}
+
+Pair::Fill Pair::fill_and_deliver(Leg source) {
+    Direction& direction = reading(source);
+    const IoResult result =
+        io().fill_pipe(*this, source, limiter(source).read_size_bytes(abi::pipe_bytes));
+    if (result.is_zero()) {
+        on_end_of_stream(source);
+        return Fill::done;
+    }
+    if (result.is_would_block()) {
+        return Fill::wait;
+    }
+    if (!result.has_bytes()) {
+        fail(result.error_number());
+        return Fill::done;
+    }
+    shard_->count(WorkerCounter::splices_total);
+    direction.pipe_bytes += result.bytes();
+    const bool delivered = deliver(source);
+    if (!live()) {
+        return Fill::done;
+    }
+    note_read(source, result.bytes(), true);
+    if (!delivered) {
+        return Fill::done;
+    }
+    if (limiter(source).ready_at() > shard_->now()) {
+        wait_for_tokens(source);
+        return Fill::done;
+    }
+    if (direction.meter.is_interactive() && !limiter(source).limited()) {
+        stop_splicing(source);
+        if (direction.source == Source::idle) {
+            ask_for_more(source);
+        }
+        return Fill::done;
+    }
+    // A fast flow fills its next low-water mark by itself; reading on would undo the gathering.
+    return direction.meter.low_water_bytes() > 1 ? Fill::wait : Fill::again;
+}
+
+// ---- Forward and deliver
+
+void Pair::forward(Leg source, std::span<const std::byte> bytes) {
+    if (holds_bytes(reading(source))) {
+        hold(source, bytes);
+        return;
+    }
+    const IoResult result = io().send(*this, other(source), bytes);
+    if (result.has_bytes()) {
+        note_delivered(source, result.bytes(), false);
+        bytes = bytes.subspan(result.bytes());
+    } else if (!result.is_would_block()) {
+        fail(result.error_number());
+        return;
+    }
+    if (!bytes.empty()) {
+        hold(source, bytes);
+        if (live()) {
+            block(source);
+        }
+    }
+}
+
+void Pair::hold(Leg source, std::span<const std::byte> bytes) {
+    Direction& direction = reading(source);
+    if (direction.held.size() - direction.held_offset + bytes.size() >
+        abi::max_buffered_bytes_per_direction) {
+        fail(ENOBUFS);
+        return;
+    }
+    direction.held.insert(direction.held.end(), bytes.begin(), bytes.end());
+}
+
+// True when nothing is held any more. Otherwise the target is watched, or the pair has ended.
+bool Pair::deliver(Leg source) {
+    Direction& direction = reading(source);
+    while (holds_bytes(direction)) {
+        if (direction.blocked) {
+            return false;
+        }
+        const bool spliced = direction.pipe_bytes > 0;
+        const IoResult result =
+            spliced ? io().drain_pipe(*this, source, direction.pipe_bytes)
+                    : io().send(*this, other(source),
+                                std::span(direction.held).subspan(direction.held_offset));
+        if (result.is_would_block()) {
+            block(source);
+            return false;
+        }
+        if (!result.has_bytes()) {
+            fail(result.is_zero() ? EIO : result.error_number());
+            return false;
+        }
+        if (spliced) {
+            direction.pipe_bytes -= result.bytes();
+        } else {
+            direction.held_offset += result.bytes();
+        }
+        note_delivered(source, result.bytes(), spliced);
+    }
+    if (direction.held_offset > 0) {
+        std::vector<std::byte>().swap(direction.held);  // a stall is over: give its memory back
+        direction.held_offset = 0;
+    }
+    return true;
+}
+
+void Pair::note_delivered(Leg source, std::size_t bytes, bool spliced) {
+    Direction& direction = reading(source);
+    active_at_ = shard_->now();
+    direction.delivered_bytes += bytes;
+    shard_->tunnel_row(tunnel_index_)
+        .add(source == Leg::visitor ? abi::TunnelCounter::to_client_bytes_total
+                                    : abi::TunnelCounter::to_visitor_bytes_total,
+             bytes);
+    if (spliced) {
+        direction.spliced_bytes += bytes;
+        shard_->count(WorkerCounter::spliced_bytes_total, bytes);
+    } else {
+        shard_->count(WorkerCounter::sends_total);
+        shard_->count(WorkerCounter::copied_bytes_total, bytes);
+    }
+}
+
+void Pair::block(Leg source) {
+    Direction& direction = reading(source);
+    direction.blocked = true;
+    shard_->count(WorkerCounter::backpressure_total);
+    io().watch_writable(*this, other(source));
+    if (direction.source == Source::receiving) {
+        direction.source = Source::stopping;
+        if (io().stop_receive(*this, source)) {
+            on_receive_stopped(source);
+        }
+    }
+    supervise_from_now();
+}
+
+void Pair::on_writable(Leg target) {
+    const Leg source = other(target);
+    if (!live() || !reading(source).blocked) {
+        return;
+    }
+    reading(source).blocked = false;
+    advance(source);
+}
+
+// Whatever comes next for a direction: deliver, then end it or read on.
+void Pair::advance(Leg source) {
+    if (!live() || !deliver(source)) {
+        return;
+    }
+    Direction& direction = reading(source);
+    if (direction.finished) {
+        return;
+    }
+    if (direction.source == Source::ended) {
+        finish(source);
+    } else if (direction.source == Source::idle) {
+        if (direction.wants_splice) {  // now that what came by the copy path has left by it
+            direction.wants_splice = false;
+            start_splicing(source);
+        }
+        ask_for_more(source);
+    }
+}
+
+// ---- Ask for more
+
+void Pair::ask_for_more(Leg source) {
+    Direction& direction = reading(source);
+    if (limiter(source).ready_at() > shard_->now()) {
+        wait_for_tokens(source);
+    } else if (direction.path == Path::splice || limiter(source).limited()) {
+        wait_readable(source);
+    } else {
+        direction.source = Source::receiving;
+        io().receive(*this, source);
+    }
+}
+
+void Pair::wait_readable(Leg source) {
+    Direction& direction = reading(source);
+    // Tokens already make a limited direction read in large pieces.
+    const std::size_t low_water_bytes =
+        limiter(source).limited() || !direction.has_pipe ? 1 : direction.meter.low_water_bytes();
+    if (low_water_bytes != direction.low_water_bytes) {
+        direction.low_water_bytes = low_water_bytes;
+        io().set_low_water(*this, source, low_water_bytes);
+    }
+    if (direction.source != Source::watching) {
+        direction.source = Source::watching;
+        io().watch_readable(*this, source);
+    }
+    if (low_water_bytes > 1) {
+        shard_->timers().arm(direction.timer, shard_->now() + FlowMeter::gather_deadline_ns);
+    } else if (direction.has_pipe) {
+        shard_->timers().arm(direction.timer, shard_->now() + FlowMeter::pipe_idle_ns);
+    }
+}
+
+void Pair::wait_for_tokens(Leg source) {
+    reading(source).waits_for_tokens = true;
+    shard_->count(WorkerCounter::rate_limited_total);
+    shard_->timers().arm(reading(source).timer, limiter(source).ready_at());
+}
+
+void Pair::on_direction_timer(Leg source) {
+    Direction& direction = reading(source);
+    if (direction.waits_for_tokens) {
+        direction.waits_for_tokens = false;
+        advance(source);
+        return;
+    }
+    if (direction.source != Source::watching || !direction.has_pipe || direction.blocked) {
+        return;
+    }
+    if (direction.low_water_bytes == 1) {
+        stop_splicing(source);  // idle; the watch goes on and on_readable starts a receive
+        return;
+    }
+    shard_->count(WorkerCounter::gather_deadlines_total);
+    const std::uint64_t before = direction.delivered_bytes + direction.pipe_bytes;
+    const Fill next = fill_and_deliver(source);
+    if (next == Fill::done) {
+        return;
+    }
+    if (direction.delivered_bytes + direction.pipe_bytes - before < FlowMeter::trickle_bytes) {
+        direction.meter.on_pause();
+    }
+    wait_readable(source);
+}
+
+// ---- Change the path
+
+void Pair::choose_path(Leg source) {
+    Direction& direction = reading(source);
+    if (!direction.meter.is_bulk() || direction.has_pipe) {
+        return;
+    }
+    if (!io().lend_pipe(*this, source)) {
+        shard_->count(WorkerCounter::pipes_exhausted_total);
+        direction.meter.on_pause();  // ask again one streak later
+        return;
+    }
+    direction.has_pipe = true;
+    direction.wants_splice = true;
+    direction.source = Source::stopping;
+    if (io().stop_receive(*this, source)) {
+        on_receive_stopped(source);
+    }
+}
+
+void Pair::start_splicing(Leg source) {
+    Direction& direction = reading(source);
+    if (!direction.has_pipe) {
+        if (!io().lend_pipe(*this, source)) {
+            shard_->count(WorkerCounter::pipes_exhausted_total);
+            return;
+        }
+        direction.has_pipe = true;
+    }
+    direction.path = Path::splice;
+    shard_->count(WorkerCounter::path_to_splice_total);
+}
+
+void Pair::stop_splicing(Leg source) {
+    Direction& direction = reading(source);
+    if (direction.path == Path::splice) {
+        direction.path = Path::copy;
+        direction.meter.on_pause();
+        shard_->count(WorkerCounter::path_to_copy_total);
+    }
+    if (direction.low_water_bytes != 1) {
+        direction.low_water_bytes = 1;
+        io().set_low_water(*this, source, 1);
+    }
+    if (direction.has_pipe) {
+        direction.has_pipe = false;
+        io().return_pipe(*this, source, direction.pipe_bytes == 0);
+    }
+}
+
+// ---- End
+
+void Pair::finish(Leg source) {
+    Direction& direction = reading(source);
+    direction.finished = true;
+    shard_->timers().cancel(direction.timer);
+    if (direction.has_pipe) {
+        direction.has_pipe = false;
+        io().return_pipe(*this, source, true);
+    }
+    const int error_number = io().shutdown_write(*this, other(source));
+    if (error_number != 0) {
+        fail(error_number);
+    } else if (reading(other(source)).finished) {
+        end(EndReason::fin, false);
+    } else {
+        half_closed_at_ = shard_->now();
+        supervised_ = true;
+        arm_pair_timer();
+    }
+}
+
+void Pair::on_error(Leg leg, int error_number) {
+    if (live()) {
+        reading(leg).source = Source::ended;
+        fail(error_number);
+    }
+}
+
+void Pair::fail(int error_number) {
+    if (live()) {
+        error_number_ = error_number;
+        end(is_reset(error_number) ? EndReason::reset : EndReason::error, true);
+    }
+}
+
+void Pair::close(EndReason reason) {
+    if (live()) {
+        end(reason, true);
+    }
+}
+
+void Pair::end(EndReason reason, bool reset) {
+    state_ = State::closing;
+    reason_ = reason;
+    shard_->timers().cancel(timer_);
+    for (const Leg leg : {Leg::visitor, Leg::client}) {
+        Direction& direction = reading(leg);
+        shard_->timers().cancel(direction.timer);
+        if (direction.has_pipe) {
+            direction.has_pipe = false;
+            io().return_pipe(*this, leg, direction.pipe_bytes == 0);
+        }
+        std::vector<std::byte>().swap(direction.held);
+        direction.held_offset = direction.pipe_bytes = 0;
+    }
+    io().close(*this, reset);
+}
+
+void Pair::on_closed() {
+    BORE_CHECK(state_ == State::closing, "a pair was closed twice");
+    state_ = State::free;
+    shard_->on_pair_closed(*this);
+}
+
+abi::PairEnded Pair::ended() const {
+    return abi::PairEnded{
+        .handle = {.slot_index = slot_index_, .generation = generation_},
+        .tag = tag_,
+        .tunnel_index = tunnel_index_,
+        .reason = reason_,
+        .error_number = error_number_,
+        .to_client_bytes = reading(Leg::visitor).delivered_bytes,
+        .to_visitor_bytes = reading(Leg::client).delivered_bytes,
+        .spliced_bytes = directions_[0].spliced_bytes + directions_[1].spliced_bytes,
+        .duration_ns = shard_->now() - opened_at_,
+    };
+}
+
+// ---- Timeouts
+
+void Pair::on_timer(const PairTimer& timer) {
+    if (!live()) {
+        return;
+    }
+    if (timer.kind == PairTimer::Kind::direction) {
+        on_direction_timer(timer.leg);
+    } else {
+        on_pair_timer();
+    }
+}
+
+// A leg whose reset would go unnoticed: it is neither read nor waited for.
+bool Pair::unobserved(Leg leg) const {
+    const Source source = reading(leg).source;
+    const bool read = source == Source::receiving || source == Source::watching;
+    return !read && !reading(other(leg)).blocked;
+}
+
+void Pair::supervise_from_now() {
+    if (live() && !supervised_) {
+        supervised_ = true;
+        arm_pair_timer();
+    }
+}
+
+void Pair::arm_pair_timer() {
+    const TunnelEntry& tunnel = shard_->tunnel(tunnel_index_);
+    const std::uint64_t idle_ms = tunnel.idle_timeout_ms.load(std::memory_order_relaxed);
+    const std::uint64_t half_closed_ms =
+        tunnel.half_closed_timeout_ms.load(std::memory_order_relaxed);
+    base::Nanoseconds due = ~base::Nanoseconds{0};
+    if (idle_ms != 0) {
+        due = std::min(due, active_at_ + idle_ms * base::millisecond_ns);
+    }
+    if (half_closed_ms != 0 && half_closed_at_ != 0) {
+        due = std::min(due, half_closed_at_ + half_closed_ms * base::millisecond_ns);
+    }
+    if (supervised_) {
+        due = std::min(due, shard_->now() + supervision_ns);
+    }
+    if (due != ~base::Nanoseconds{0}) {
+        shard_->timers().arm(timer_, due);
+    }
+}
+
+void Pair::on_pair_timer() {
+    const TunnelEntry& tunnel = shard_->tunnel(tunnel_index_);
+    const base::Nanoseconds now = shard_->now();
+    const std::uint64_t idle_ms = tunnel.idle_timeout_ms.load(std::memory_order_relaxed);
+    const std::uint64_t half_closed_ms =
+        tunnel.half_closed_timeout_ms.load(std::memory_order_relaxed);
+    if (idle_ms != 0 && now >= active_at_ + idle_ms * base::millisecond_ns) {
+        end(EndReason::idle, true);
+        return;
+    }
+    if (half_closed_ms != 0 && half_closed_at_ != 0 &&
+        now >= half_closed_at_ + half_closed_ms * base::millisecond_ns) {
+        end(EndReason::half_closed, true);
+        return;
+    }
+    supervised_ = false;
+    for (const Leg leg : {Leg::visitor, Leg::client}) {
+        if (!unobserved(leg)) {
+            continue;
+        }
+        const int error_number = io().pending_error(*this, leg);
+        if (error_number != 0) {
+            fail(error_number);
+            return;
+        }
+        supervised_ = true;
+    }
+    arm_pair_timer();
+}
+
+}  // namespace bore::stream

@@ -1,0 +1,100 @@
+// The limits of every tunnel as the workers see them: rates with their token buckets, timeouts.
+// Written by the control thread through the engine, read by all workers; the buckets are shared by
+// the workers, so that a tunnel's rate holds over all its pairs wherever they run.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "dataplane/abi/engine.hpp"
+#include "dataplane/base/check.hpp"
+#include "dataplane/base/clock.hpp"
+
+namespace bore::stream {
+
+// A token bucket in one word (the generic cell rate algorithm): the time at which everything
+// charged so far is paid off. Reading is allowed when that time has come; what was read is charged
+// afterwards. The shared word is a compare-and-swap on limited tunnels only.
+class RateLimiter {
+  public:
+    // Unused time counts up to this: 50 ms hide a late wake-up and add 1.7 % to the first 3 s.
+    static constexpr base::Nanoseconds burst_ns = 50 * base::millisecond_ns;
+
+    void set_rate(std::uint64_t bytes_per_second) {
+        bytes_per_second_.store(bytes_per_second, std::memory_order_relaxed);
+    }
+    [[nodiscard]] bool limited() const {
+        return bytes_per_second_.load(std::memory_order_relaxed) != 0;
+    }
+
+    // When the next read may happen; ≤ now means now.
+    [[nodiscard]] base::Nanoseconds ready_at() const {
+        return limited() ? paid_off_at_.load(std::memory_order_relaxed) : 0;
+    }
+
+    // How much one read may take, so that what it overshoots is 20 ms worth at most and small
+    // writes do not dribble: 2 KiB are 16 ms of 1 Mbit/s.
+    [[nodiscard]] std::size_t read_size_bytes(std::size_t wanted_bytes) const {
+        const std::uint64_t rate = bytes_per_second_.load(std::memory_order_relaxed);
+        if (rate == 0) {
+            return wanted_bytes;
+        }
+        const std::uint64_t quantum = std::max<std::uint64_t>(rate / 50, 2'048);
+        return static_cast<std::size_t>(std::min<std::uint64_t>(wanted_bytes, quantum));
+    }
+
+    void charge(base::Nanoseconds now, std::size_t bytes) {
+        const std::uint64_t rate = bytes_per_second_.load(std::memory_order_relaxed);
+        if (rate == 0) {
+            return;
+        }
+        // bytes ≤ 1 MiB (a pipe), so the product stays below 2^50.
+        const base::Nanoseconds cost = bytes * base::second_ns / rate;
+        const base::Nanoseconds oldest = now > burst_ns ? now - burst_ns : 0;
+        base::Nanoseconds seen = paid_off_at_.load(std::memory_order_relaxed);
+        while (!paid_off_at_.compare_exchange_weak(seen, std::max(seen, oldest) + cost,
+                                                   std::memory_order_relaxed)) {
+        }
+    }
+
+    void reset() { paid_off_at_.store(0, std::memory_order_relaxed); }
+
+  private:
+    std::atomic<std::uint64_t> bytes_per_second_{0};
+    std::atomic<base::Nanoseconds> paid_off_at_{0};
+};
+
+struct TunnelEntry {
+    RateLimiter limiters[2];  // indexed by the leg that is read: visitor → client, client → visitor
+    std::atomic<std::uint64_t> idle_timeout_ms{0};
+    std::atomic<std::uint64_t> half_closed_timeout_ms{0};
+
+    void set(const abi::TunnelLimits& limits) {
+        limiters[static_cast<std::size_t>(abi::Leg::visitor)].set_rate(
+            limits.to_client_bytes_per_second);
+        limiters[static_cast<std::size_t>(abi::Leg::client)].set_rate(
+            limits.to_visitor_bytes_per_second);
+        idle_timeout_ms.store(limits.idle_timeout_ms, std::memory_order_relaxed);
+        half_closed_timeout_ms.store(limits.half_closed_timeout_ms, std::memory_order_relaxed);
+    }
+};
+
+class TunnelTable {
+  public:
+    explicit TunnelTable(std::uint32_t capacity)
+        : capacity_(capacity), entries_(std::make_unique<TunnelEntry[]>(capacity)) {}
+
+    [[nodiscard]] TunnelEntry& entry(std::uint32_t tunnel_index) {
+        BORE_CHECK(tunnel_index < capacity_, "no such tunnel");
+        return entries_[tunnel_index];
+    }
+
+  private:
+    std::uint32_t capacity_;
+    std::unique_ptr<TunnelEntry[]> entries_;
+};
+
+}  // namespace bore::stream
