@@ -90,5 +90,9 @@ class OtherNamespace:
         with self.inside():
             self._ip("link", "set", "there", "down")
 
+    def plug_cable(self):
+        with self.inside():
+            self._ip("link", "set", "there", "up")
+
     def close(self):
         os.close(self._fd)

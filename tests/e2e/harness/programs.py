@@ -71,14 +71,21 @@ class NotifySocket:
 class Process:
     """A child with its output in files, so that no pipe ever blocks it."""
 
-    def __init__(self, command, environment=None, nofile=None, **keywords):
+    def __init__(self, command, environment=None, nofile=None, prepare=None, **keywords):
+        """`nofile`: (soft, hard) descriptor limits; `prepare`: called in the child before it becomes the program."""
         self.command = [str(word) for word in command]
         self._directory = pathlib.Path(tempfile.mkdtemp(prefix="bore-e2e-"))
-        limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, nofile)) if nofile else None
+
+        def before_exec():
+            if nofile:
+                resource.setrlimit(resource.RLIMIT_NOFILE, nofile)
+            if prepare:
+                prepare()
+
         with open(self._directory / "out", "wb") as out, open(self._directory / "err", "wb") as err:
             self.child = subprocess.Popen(  # pylint: disable=consider-using-with
                 self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                env=clean_environment(environment), preexec_fn=limit, **keywords)
+                env=clean_environment(environment), preexec_fn=before_exec, **keywords)
         self.pid = self.child.pid
 
     def output(self):
