@@ -22,31 +22,25 @@ std::size_t index_of(const Rows& rows, std::string_view name) {
     return static_cast<std::size_t>(row - rows.begin());
 }
 
-// Words that other programs of this name take as commands. True when `word` is one of them.
-bool refuse_foreign_command(const std::string& word, Collected& into) {
+// First words that other programs of this name take as commands.
+std::optional<ConfigError> foreign_command(std::string_view word) {
     static constexpr std::array<std::string_view, 5> account_commands = {"login", "logout", "list",
                                                                          "start", "stop"};
     if (word == "server") {
-        into.errors.push_back({"server (command line)", "is a program of its own here",
-                               "run bore-server with the same options"});
-        return true;
+        return ConfigError{"server (command line)", "is a program of its own here",
+                           "run bore-server with the same options"};
     }
     if (std::find(account_commands.begin(), account_commands.end(), word) !=
         account_commands.end()) {
-        into.errors.push_back({word + " (command line)",
-                               "needs a central backend, which this version does not have",
-                               "use bore local PORT --to HOST, with --secret if the relay asks"});
-        return true;
+        return ConfigError{std::string(word) + " (command line)",
+                           "needs a central backend, which this version does not have",
+                           "use bore local PORT --to HOST, with --secret if the relay asks"};
     }
-    return false;
+    return std::nullopt;
 }
 
 // Bare words become the value of local-port, as if it had been an option.
 void read_words(const Rows& rows, std::vector<std::string> words, Collected& into) {
-    if (!words.empty() && refuse_foreign_command(words.front(), into)) {
-        into.incomplete = true;
-        return;
-    }
     if (!words.empty() && words.front() == "local") {
         words.erase(words.begin());
     }
@@ -130,6 +124,11 @@ void check_rules(ClientConfig& config, const Rows& rows, Collected& into) {
 ClientResult load_client_config(std::span<const char* const> args, const Environment& environment) {
     LoadedClient loaded;
     const Rows rows = bind(client_keys(), loaded.config);
+    if (args.size() > 1) {
+        if (const auto foreign = foreign_command(args[1])) {
+            return std::unexpected(std::vector{*foreign});
+        }
+    }
     Collected collected;
     const CommandLine line = read_command_line(
         rows, client_commands(), {args.begin() + (args.empty() ? 0 : 1), args.end()}, collected);

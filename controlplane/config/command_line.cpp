@@ -142,17 +142,18 @@ CommandLine read_command_line(const Rows& rows, std::span<const CommandOption> c
         const std::string names = option_names(command.name, command.short_name);
         command_options.push_back(command.placeholder.empty() ? app.add_flag(names)
                                                               : app.add_option(names)->expected(1));
-        command_options.back()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+        command_options.back()->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     }
     args = normalised(rows, args);
+    const std::string last_word = args.empty() ? "" : printable(args.back());
     std::reverse(args.begin(), args.end());  // CLI11 takes words from the back
     try {
         app.parse(std::move(args));
-    } catch (const CLI::ArgumentMismatch& mismatch) {
+    } catch (const CLI::ArgumentMismatch&) {
+        // Only the last word can be an option without its value; what stands before it counts.
         into.incomplete = true;
-        // Only the last option of a line can lack its value; whatever was read before it counts.
-        into.errors.push_back({"command line", printable(mismatch.what()),
-                               "give the option a value, as in --min-port 1024"});
+        into.errors.push_back({last_word + " (command line)", "needs a value",
+                               "write the value behind it, as in --min-port 1024"});
     } catch (const CLI::ParseError& error) {
         into.incomplete = true;
         into.errors.push_back({"command line", printable(error.what()), "see --help"});
@@ -166,6 +167,11 @@ CommandLine read_command_line(const Rows& rows, std::span<const CommandOption> c
     for (std::size_t index = 0; index < commands.size(); ++index) {
         if (!commands[index].placeholder.empty() && command_options[index]->count() > 0) {
             line.config_file = command_options[index]->results().back();
+            if (command_options[index]->count() > 1) {
+                into.errors.push_back(
+                    {"--config=" + printable(*line.config_file) + " (command line)",
+                     "may be given once", "put everything into one file"});
+            }
         }
     }
     sort_leftovers(rows, commands, app.remaining(), line, into);

@@ -36,9 +36,9 @@ const Names<StreamDriver>& names_of(StreamDriver) {
 
 const Names<LogLevel>& names_of(LogLevel) {
     static const Names<LogLevel> names = {
-        {"trace", LogLevel::trace},     {"debug", LogLevel::debug}, {"info", LogLevel::info},
-        {"warning", LogLevel::warning}, {"error", LogLevel::error}, {"off", LogLevel::off},
-        {"warn", LogLevel::warning}};
+        {"trace", LogLevel::trace},     {"debug", LogLevel::debug},  {"info", LogLevel::info},
+        {"warning", LogLevel::warning}, {"warn", LogLevel::warning}, {"error", LogLevel::error},
+        {"off", LogLevel::off}};
     return names;
 }
 

@@ -12,7 +12,7 @@
 namespace bore::config {
 
 std::string ConfigError::to_string() const {
-    return value + " " + rule + "; " + remedy;
+    return value + ": " + rule + "; " + remedy;
 }
 
 Finished usage_errors(std::string_view program, const std::vector<ConfigError>& errors) {

@@ -27,7 +27,7 @@ using FileReader =
 
 // One thing that is wrong. All of them are reported together.
 struct ConfigError {
-    std::string value;   // "--min-port=70000 (command line)", "bore.toml:12: max_port = 0"
+    std::string value;   // "--min-port=70000 (command line)", "bore.toml:12 max_port = 0"
     std::string rule;    // "must be a whole number from 1 to 65535"
     std::string remedy;  // "use a port of that range, as in --min-port=1024"
 

@@ -305,8 +305,8 @@ void Rules::check_authentication(bool backend_asked_for) {
     const std::string variables = backend_looking_variables();
     if (!variables.empty()) {
         refuse(variables + " (environment)",
-               "look as if clients were to be authenticated, but there is no secret and the relay "
-               "would be open to everybody",
+               "belongs to a set-up that authenticates clients, but there is no secret and the "
+               "relay would be open to everybody",
                "set BORE_SECRET or secret-file, or say --open if that is meant");
         return;
     }

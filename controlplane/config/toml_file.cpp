@@ -93,7 +93,7 @@ std::string type_name(const toml::node& node) {
     }
 }
 
-// Where a value stands and how the file spells it, "bore.toml:12: max_port = 0".
+// Where a value stands and how the file spells it, "bore.toml:12 max_port = 0".
 std::string shown_line(const Row& row, const std::string& place, const std::string& text,
                        std::size_t line_number) {
     const std::string key = file_key(*row.info);
@@ -103,9 +103,9 @@ std::string shown_line(const Row& row, const std::string& place, const std::stri
     }
     line.erase(0, line.find_first_not_of(" \t"));
     if (row.info->sensitive || !line.starts_with(key)) {
-        return place + ": " + key + " = " + (row.info->sensitive ? "(hidden)" : "...");
+        return place + " " + key + " = " + (row.info->sensitive ? "(hidden)" : "...");
     }
-    return place + ": " + printable(line.substr(0, line.find_last_not_of(" \t\r") + 1));
+    return place + " " + printable(line.substr(0, line.find_last_not_of(" \t\r") + 1));
 }
 
 void report_unknown_key(const Rows& rows, const std::string& key, const std::string& place,
@@ -122,7 +122,7 @@ void report_unknown_key(const Rows& rows, const std::string& key, const std::str
     if (node.is_table()) {
         remedy = "keys stand at the top of the file, without a [" + printable(key) + "] in front";
     }
-    into.errors.push_back({place + ": " + printable(key), "is not a key", std::move(remedy)});
+    into.errors.push_back({place + " " + printable(key), "is not a key", std::move(remedy)});
 }
 
 void read_key(const Rows& rows, const std::string& key, const toml::node& node,
