@@ -20,6 +20,7 @@ def pytest_addoption(parser):
     group.addoption("--client", help="bore (default: the newest under build/)")
     group.addoption("--driver", choices=(*DRIVERS, "both"), default="both", help="stream driver of relay and client")
     group.addoption("--quick", action="store_true", help="64 MiB instead of 1 GiB, no test that is slow by nature")
+    group.addoption("--bulk-mib", type=int, help="size of a bulk transfer (default 1024, quick 64)")
     group.addoption("--peers", default=str(peers.default_directory()), help="folder with bore-0.6.0 and bore-0.5.2")
 
 
@@ -96,8 +97,8 @@ def quick(request):
 
 
 @pytest.fixture(scope="session")
-def bulk_size(quick):
-    return 64 * MIB if quick else 1024 * MIB
+def bulk_size(request, quick):
+    return (request.config.getoption("--bulk-mib") or (64 if quick else 1024)) * MIB
 
 
 @pytest.fixture(scope="session")

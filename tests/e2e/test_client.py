@@ -102,6 +102,7 @@ def test_ipv6(start_relay, start_client, cleanup):
     assert visit(port, "::1") == b"six"
 
 
+@pytest.mark.smoke
 def test_several_local_ports(relay, start_client, cleanup):
     services = [named_service(cleanup, b"service %d" % number) for number in range(3)]
     client = start_client(*(service.port for service in services), "--to", "127.0.0.1")
@@ -183,6 +184,7 @@ def test_local_service_down(relay, start_client, cleanup):
 
 # Reconnecting
 
+@pytest.mark.smoke
 def test_reconnects_and_gets_its_port_back(start_relay, start_client, service):
     first = start_relay(check_stop=False)
     client = start_client(service.port, "--to", "127.0.0.1")

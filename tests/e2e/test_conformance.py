@@ -24,6 +24,7 @@ def padded_hello(body_bytes):
 
 # 1. Frames
 
+@pytest.mark.smoke
 def test_01_frame_limits_body_of_256_bytes_is_accepted(relay, dial):
     framed = dial(relay)
     framed.send(padded_hello(256) + b"\0")
@@ -55,6 +56,7 @@ def test_01_frame_split_byte_by_byte(relay, dial):
     framed.expect("Hello")
 
 
+@pytest.mark.smoke
 def test_01_three_frames_in_one_segment(relay, dial, cleanup):
     framed = dial(relay)
     framed.send(hello(0), hello(0), accept("00000000-0000-4000-8000-000000000000"))
@@ -182,6 +184,7 @@ def test_02_every_challenge_is_fresh_and_a_v4_uuid(start_relay, dial):
 
 # 3. What upstream's own tests ask
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("secret", [None, "", "abc"], ids=["none", "empty", "abc"])
 def test_03_basic_proxy(start_relay, open_tunnel, cleanup, secret):
     relay = start_relay(*([] if secret is None else ["--secret", secret]))
@@ -229,6 +232,7 @@ def test_03_frame_of_one_megabyte_dies_within_100_ms(relay, dial):
     assert time.monotonic() - start < 0.1
 
 
+@pytest.mark.smoke
 def test_03_half_closed_stream(relay, open_tunnel, cleanup):
     tunnel = open_tunnel(relay)
     for first, second in ((0, 1), (1, 0)):
@@ -260,6 +264,7 @@ def test_03_second_visitor_with_dead_local_service_reads_eof(relay, open_tunnel,
 
 # 4. Both dialects on one port (the other cells: test_compatibility.py)
 
+@pytest.mark.smoke
 def test_04_upstream_secret_and_fork_hmac_on_one_port(start_relay, open_tunnel, cleanup):
     relay = start_relay("--secret", SECRET)
     tunnels = [open_tunnel(relay, dialect, secret=SECRET) for dialect in ("upstream", "fork", "upstream", "fork")]
@@ -378,6 +383,7 @@ def test_05_silence_and_errors_before_anything_end_without_a_frame(start_relay, 
 
 # 6. Left-over bytes
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("dialect, secret", [("upstream", None), ("upstream", SECRET), ("fork", SECRET)])
 def test_06_data_in_the_segment_of_accept_and_before_pairing(start_relay, open_tunnel, cleanup, dialect, secret):
     relay = start_relay(*([] if secret is None else ["--secret", secret]))
@@ -469,6 +475,7 @@ def test_08_port_is_free_within_50_ms_and_pairs_keep_flowing(relay, open_tunnel,
     assert traffic.receive_exactly(visitor, 6) == b"behind"
 
 
+@pytest.mark.smoke
 def test_08_waiting_visitors_stay_claimable(relay, open_tunnel, cleanup):
     tunnel = open_tunnel(relay)
     visitor = tunnel.visit()
@@ -507,6 +514,7 @@ def test_09_pulled_cable_frees_the_port_within_15_s(relay, cleanup):
 
 # 10. No descriptors left
 
+@pytest.mark.smoke
 @pytest.mark.limit(60)
 def test_10_descriptor_exhaustion_is_survived(start_relay, open_tunnel, dial, cleanup):
     relay = start_relay("--max-unauthenticated-per-source", "4096", "--handshake-rate-per-source", "0", nofile=(96, 96))

@@ -142,6 +142,7 @@ def test_http_probe_is_answered(start_relay, request_bytes, secret):
     assert headers["connection"] == "close" and int(headers["content-length"]) == len(body) > 0
 
 
+@pytest.mark.smoke
 def test_http_head_has_no_body(relay):
     status, headers, body = http(relay, b"HEAD / HTTP/1.1\r\nHost: relay\r\n\r\n")
     assert status == "HTTP/1.1 200 OK" and body == b"" and int(headers["content-length"]) > 0
@@ -173,6 +174,7 @@ def visit_echo(tunnel, host):
             assert traffic.receive_exactly(visitor, 4 + len(host)) == b"via " + host.encode()
 
 
+@pytest.mark.smoke
 def test_several_addresses_of_both_families(start_relay, cleanup):
     relay = start_relay("--bind-addr", "127.0.0.1", "--bind-addr", "::1", "--bind-addr", "127.0.0.5")
     for host in ("127.0.0.1", "::1", "127.0.0.5"):

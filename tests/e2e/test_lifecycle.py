@@ -71,6 +71,7 @@ def is_closed_to_visitors(port):
         return False
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_drain_lets_a_live_transfer_finish(start_relay, open_tunnel, cleanup, number):
     relay = start_relay("--drain-timeout-s", "20", check_stop=False)
@@ -184,6 +185,7 @@ def test_reload_changes_limits_and_disturbs_nobody(reloadable, open_tunnel, clea
         cleanup.callback(sock.close)
 
 
+@pytest.mark.smoke
 def test_reload_of_the_secret(reloadable, open_tunnel):
     relay, reload = reloadable
     old = open_tunnel(relay)
@@ -274,6 +276,7 @@ def test_secrets_never_reach_the_log(start_relay, open_tunnel):
     assert "hunter2" not in relay.log() and "hunter3" not in relay.log()
 
 
+@pytest.mark.smoke
 def test_the_log_names_the_driver(start_relay, driver):
     start_relay().wait_for_log(driver)
 

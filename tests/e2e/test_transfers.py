@@ -55,6 +55,7 @@ def by(*clients):
 
 # Bulk
 
+@pytest.mark.smoke
 @by(*ALL)
 @pytest.mark.limit(180)
 def test_bulk_to_the_visitor(relay, through, keep, bulk_size):
@@ -65,6 +66,7 @@ def test_bulk_to_the_visitor(relay, through, keep, bulk_size):
     relay.assert_descriptors_returned()
 
 
+@pytest.mark.smoke
 @by(*ALL)
 @pytest.mark.limit(180)
 def test_bulk_to_the_service(relay, through, keep, bulk_size):
@@ -75,6 +77,7 @@ def test_bulk_to_the_service(relay, through, keep, bulk_size):
     relay.assert_descriptors_returned()
 
 
+@pytest.mark.smoke
 @by(*ALL)
 @pytest.mark.limit(240)
 def test_bulk_both_ways_at_once(relay, through, keep, bulk_size):
@@ -87,6 +90,7 @@ def test_bulk_both_ways_at_once(relay, through, keep, bulk_size):
     relay.assert_descriptors_returned()
 
 
+@pytest.mark.smoke
 @by(*ALL)
 @pytest.mark.limit(180)
 def test_bulk_answer_after_the_visitors_fin(relay, through, keep, bulk_size):
@@ -110,6 +114,7 @@ def test_bulk_upload_after_the_services_fin(relay, through, keep, bulk_size):
     traffic.transfer(visitor, service, bulk_size)
 
 
+@pytest.mark.smoke
 @by(*OURS)
 @pytest.mark.limit(120)
 def test_sixteen_bulk_streams_both_ways(relay, through, keep, bulk_size):
@@ -315,6 +320,7 @@ def push_until_stalled(sock, seed):
     raise AssertionError("a gigabyte went to a receiver that reads nothing")
 
 
+@pytest.mark.smoke
 @by("sockets")
 @pytest.mark.parametrize("direction", ["to_visitor", "to_service"])
 @pytest.mark.limit(90)
@@ -374,6 +380,7 @@ def expect_reset(sock, seconds=1.0):
     assert time.monotonic() - start < seconds
 
 
+@pytest.mark.smoke
 @by(*OURS)
 @pytest.mark.parametrize("who", ["visitor", "service"])
 def test_a_reset_is_a_reset_on_the_other_leg(relay, through, keep, who):
@@ -433,6 +440,7 @@ def test_a_reset_behind_a_fin(relay, through, keep):
     expect_reset(visitor)
 
 
+@pytest.mark.smoke
 @by(*OURS)
 @pytest.mark.parametrize("who", ["visitor", "service"])
 def test_an_orderly_end_is_a_fin(relay, through, keep, who):
@@ -464,6 +472,7 @@ def test_dead_local_service_is_an_orderly_end_for_the_visitor(relay, through):
     relay.assert_descriptors_returned()
 
 
+@pytest.mark.smoke
 @by("sockets")
 def test_counters_are_exact(relay, through, keep):
     tunnel = through(relay)
