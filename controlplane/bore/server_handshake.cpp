@@ -187,6 +187,9 @@ Step ServerHandshake::on_token_admitted(const ClientMessage& message) {
 }
 
 Step ServerHandshake::on_verdict(const Verdict& verdict) {
+    if (state_ == State::finished) {
+        return {};  // timed out or hung up while the judge thought
+    }
     BORE_CHECK(state_ == State::judged, "a verdict came that no handshake waits for");
     if (!verdict.admitted) {
         return close_with_error(verdict.error, CloseReason::authentication);

@@ -101,6 +101,7 @@ class ServerHandshake {
     [[nodiscard]] Step on_end_of_stream();
     // Early calls are harmless and give `wait`.
     [[nodiscard]] Step on_timer(base::Nanoseconds now);
+    // A verdict that comes after the handshake has ended is harmless, too.
     [[nodiscard]] Step on_verdict(const Verdict& verdict);
 
     // Always set while the handshake lives.
