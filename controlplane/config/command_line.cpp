@@ -104,47 +104,33 @@ void collect_option(const Row& row, std::size_t key_index, const std::vector<std
          .items = std::move(items)});
 }
 
-// The most telling action wins when several are asked for: help first, printing last.
-Action chosen_action(std::span<const CommandOption> commands,
-                     const std::vector<CLI::Option*>& options) {
-    for (std::size_t index = 0; index < commands.size(); ++index) {
-        if (commands[index].placeholder.empty() && options[index]->count() > 0) {
-            return commands[index].action;
-        }
-    }
-    return Action::run;
+// Whether a word may be this option.
+bool mentioned(const std::vector<std::string>& args, std::string_view name, char short_name) {
+    return std::any_of(args.begin(), args.end(), [name, short_name](std::string_view arg) {
+        return (arg.starts_with("--") && arg.substr(2).starts_with(name)) ||
+               (short_name != 0 && arg.starts_with('-') &&
+                arg.find(short_name) != std::string_view::npos);
+    });
 }
 
-}  // namespace
+// Null when the line does not mention it: CLI11 compares each new option with all others by their
+// text, which for the relay's whole table costs more than the rest of loading together.
+CLI::Option* add_option(CLI::App& app, const std::vector<std::string>& args, std::string_view name,
+                        char short_name, bool takes_value) {
+    if (!mentioned(args, name, short_name)) {
+        return nullptr;
+    }
+    const std::string names = option_names(name, short_name);
+    CLI::Option* option = takes_value ? app.add_option(names)->expected(1) : app.add_flag(names);
+    return option->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
 
-CommandLine read_command_line(const Rows& rows, std::span<const CommandOption> commands,
-                              std::vector<std::string> args, Collected& into) {
-    CommandLine line;
-    if (args.size() > max_argument_count) {
-        into.errors.push_back({std::to_string(args.size()) + " arguments (command line)",
-                               "may be at most " + std::to_string(max_argument_count),
-                               "put long lists into a configuration file"});
-        return line;
-    }
-    CLI::App app;
-    app.set_help_flag();
-    app.allow_extras();
-    std::vector<CLI::Option*> row_options;
-    for (const Row& row : rows) {
-        const std::string names = option_names(row.info->name, row.info->short_name);
-        row_options.push_back(std::holds_alternative<bool*>(row.field)
-                                  ? app.add_flag(names)
-                                  : app.add_option(names)->expected(1));
-        row_options.back()->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    }
-    std::vector<CLI::Option*> command_options;
-    for (const CommandOption& command : commands) {
-        const std::string names = option_names(command.name, command.short_name);
-        command_options.push_back(command.placeholder.empty() ? app.add_flag(names)
-                                                              : app.add_option(names)->expected(1));
-        command_options.back()->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    }
-    args = normalised(rows, args);
+std::vector<std::string> values_of(const CLI::Option* option) {
+    return option == nullptr ? std::vector<std::string>{} : option->results();
+}
+
+// Fills the options of `app`; what it cannot place stays in app.remaining().
+void parse(CLI::App& app, std::vector<std::string> args, Collected& into) {
     const std::string last_word = args.empty() ? "" : printable(args.back());
     std::reverse(args.begin(), args.end());  // CLI11 takes words from the back
     try {
@@ -158,20 +144,57 @@ CommandLine read_command_line(const Rows& rows, std::span<const CommandOption> c
         into.incomplete = true;
         into.errors.push_back({"command line", printable(error.what()), "see --help"});
     }
+}
+
+void take_config_file(const std::vector<std::string>& files, CommandLine& line, Collected& into) {
+    if (files.empty()) {
+        return;
+    }
+    line.config_file = files.back();
+    if (files.size() > 1) {
+        into.errors.push_back({"--config=" + printable(files.back()) + " (command line)",
+                               "may be given once", "put everything into one file"});
+    }
+}
+
+}  // namespace
+
+CommandLine read_command_line(const Rows& rows, std::span<const CommandOption> commands,
+                              std::vector<std::string> args, Collected& into) {
+    CommandLine line;
+    if (args.size() > max_argument_count) {
+        into.errors.push_back({std::to_string(args.size()) + " arguments (command line)",
+                               "may be at most " + std::to_string(max_argument_count),
+                               "put long lists into a configuration file"});
+        return line;
+    }
+    args = normalised(rows, args);
+    CLI::App app;
+    app.set_help_flag();
+    app.allow_extras();
+    std::vector<CLI::Option*> row_options;
+    for (const Row& row : rows) {
+        const bool takes_value = !std::holds_alternative<bool*>(row.field);
+        row_options.push_back(
+            add_option(app, args, row.info->name, row.info->short_name, takes_value));
+    }
+    std::vector<CLI::Option*> command_options;
+    for (const CommandOption& command : commands) {
+        command_options.push_back(
+            add_option(app, args, command.name, command.short_name, !command.placeholder.empty()));
+    }
+    parse(app, std::move(args), into);
     for (std::size_t index = 0; index < rows.size(); ++index) {
-        if (row_options[index]->count() > 0) {
-            collect_option(rows[index], index, row_options[index]->results(), into);
+        if (const auto values = values_of(row_options[index]); !values.empty()) {
+            collect_option(rows[index], index, values, into);
         }
     }
-    line.action = chosen_action(commands, command_options);
     for (std::size_t index = 0; index < commands.size(); ++index) {
-        if (!commands[index].placeholder.empty() && command_options[index]->count() > 0) {
-            line.config_file = command_options[index]->results().back();
-            if (command_options[index]->count() > 1) {
-                into.errors.push_back(
-                    {"--config=" + printable(*line.config_file) + " (command line)",
-                     "may be given once", "put everything into one file"});
-            }
+        const auto values = values_of(command_options[index]);
+        if (!commands[index].placeholder.empty()) {
+            take_config_file(values, line, into);
+        } else if (!values.empty() && line.action == Action::run) {
+            line.action = commands[index].action;  // the table has the most telling one first
         }
     }
     sort_leftovers(rows, commands, app.remaining(), line, into);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <tuple>
 #include <utility>
 
 namespace bore::config {
@@ -123,9 +124,12 @@ void read_environment(const Rows& rows, const Environment& environment, Collecte
 
 std::vector<Origin> apply(const Rows& rows, Collected& collected) {
     std::vector<Origin> origins(rows.size());
-    std::stable_sort(
-        collected.settings.begin(), collected.settings.end(),
-        [](const Setting& left, const Setting& right) { return left.kind < right.kind; });
+    // A source has at most one setting of a key, so this order is a total one.
+    std::sort(collected.settings.begin(), collected.settings.end(),
+              [](const Setting& left, const Setting& right) {
+                  return std::tie(left.kind, left.key_index) <
+                         std::tie(right.kind, right.key_index);
+              });
     for (const Setting& setting : collected.settings) {
         const Row& row = rows[setting.key_index];
         const auto parsed = parse_value(*row.info, setting.items, row.field);
