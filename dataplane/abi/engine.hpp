@@ -43,7 +43,8 @@ struct PairHandle {
     bool operator==(const PairHandle&) const = default;
 };
 
-// Two connected, nonblocking TCP sockets and what the control plane already read from them.
+// Two connected, nonblocking TCP sockets with TCP_NODELAY set (accepted sockets inherit it from
+// their listener) and what the control plane already read from them.
 // open_pair() takes the sockets over when it succeeds and leaves them to the caller when it fails.
 // The packet engine needs the left-overs empty (the bytes still in the socket) and reads exactly
 // through the NUL of Accept; with the stream engine at most max_left_over_bytes may be handed over.
@@ -121,6 +122,10 @@ class Engine {
     [[nodiscard]] virtual int event_descriptor() const = 0;
     // Appends up to a bounded batch of events; true when more may wait.
     [[nodiscard]] virtual bool poll_events(std::vector<PairEnded>& events) = 0;
+
+    // Makes every worker turn its loop once, so that its heartbeat_ns moves: a worker asleep and one
+    // that is stuck look alike otherwise. For the watchdog.
+    virtual void wake_workers() {}
 
     [[nodiscard]] virtual std::uint32_t worker_count() const = 0;
     // One line for the start-up log: driver, features, workers.

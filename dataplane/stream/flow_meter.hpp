@@ -21,7 +21,7 @@ class FlowMeter {
     static constexpr std::size_t bulk_streak_bytes = 64 * 1024;
     // From here on reads may wait for small writes to gather.
     static constexpr std::size_t gather_streak_bytes = 512 * 1024;
-    static constexpr std::size_t gather_low_water_bytes = 256 * 1024;
+    static constexpr std::size_t gather_low_water_bytes = 512 * 1024;
     // The longest that a byte waits for others, plus a timer tick.
     static constexpr base::Nanoseconds gather_deadline_ns = base::millisecond_ns;
     // Reads of a spliced direction below this are small; so many in a row end the splicing.
@@ -84,9 +84,10 @@ class FlowMeter {
     [[nodiscard]] std::size_t low_water_bytes() const {
         return streak_bytes_ >= gather_streak_bytes ? gather_low_water_bytes : 1;
     }
-    // After a read of `bytes` that emptied the socket: acknowledge at once?
+    // After a read of `bytes` that emptied the socket: acknowledge at once? While small writes
+    // gather the kernel does so by itself as long as the low-water mark is not reached.
     [[nodiscard]] bool wants_quick_ack(std::size_t bytes) const {
-        return bytes >= piece_bytes || sender_waits_;
+        return sender_waits_ || (bytes >= piece_bytes && low_water_bytes() == 1);
     }
 
   private:

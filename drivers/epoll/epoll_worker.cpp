@@ -282,7 +282,6 @@ Pair& EpollWorker::attach(std::uint32_t slot_index, int visitor_socket, int clie
     for (std::size_t index = 0; index < sockets.size(); ++index) {
         const bool dirty = pair.legs[index].dirty;
         pair.legs[index] = EpollLeg{.socket = sockets[index], .pipe = {}, .dirty = dirty};
-        prepare_socket(sockets[index]);
     }
     return pair;
 }

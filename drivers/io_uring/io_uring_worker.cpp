@@ -259,7 +259,6 @@ Pair& IoUringWorker::attach(std::uint32_t slot_index, int visitor_socket, int cl
     const std::array<int, 2> sockets{visitor_socket, client_socket};
     for (std::size_t index = 0; index < sockets.size(); ++index) {
         pair.legs[index] = UringLeg{.socket = sockets[index], .pipe = {}};
-        prepare_socket(sockets[index]);
     }
     pair.closing = pair.reset = false;
     return pair;

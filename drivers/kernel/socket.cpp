@@ -12,11 +12,6 @@ namespace bore::drivers {
 
 using stream::IoResult;
 
-void prepare_socket(int socket) {
-    const int on = 1;
-    ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-}
-
 IoResult send_some(int socket, std::span<const std::byte> bytes) {
     const ssize_t sent = ::send(socket, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     return IoResult::from_call(sent, errno);

@@ -9,8 +9,6 @@
 
 namespace bore::drivers {
 
-// TCP_NODELAY; SIGPIPE is avoided per call by MSG_NOSIGNAL.
-void prepare_socket(int socket);
 [[nodiscard]] stream::IoResult send_some(int socket, std::span<const std::byte> bytes);
 [[nodiscard]] stream::IoResult receive_some(int socket, std::span<std::byte> buffer);
 [[nodiscard]] int shutdown_write(int socket);

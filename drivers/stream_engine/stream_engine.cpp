@@ -66,6 +66,11 @@ class StreamEngine final : public abi::Engine {
     bool drained() const override;
     int event_descriptor() const override { return announcements_.descriptor(); }
     bool poll_events(std::vector<PairEnded>& events) override;
+    void wake_workers() override {
+        for (Member& member : members_) {
+            member.wake.wake();
+        }
+    }
     std::uint32_t worker_count() const override { return options_.worker_count; }
     std::string description() const override { return description_; }
 
