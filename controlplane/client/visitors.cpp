@@ -10,7 +10,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/write.hpp>
 #include <chrono>
-#include <cstring>
+#include <span>
 #include <utility>
 
 #include "controlplane/bore/frame.hpp"
@@ -154,9 +154,8 @@ asio::awaitable<bool> Visitors::shake_hands(Visit& visit) {
         report_lost(visit, step.text);
         co_return false;
     }
-    const std::string_view behind = reader.take_leftover();
-    visit.left_over.resize(behind.size());
-    std::memcpy(visit.left_over.data(), behind.data(), behind.size());
+    const auto behind = std::as_bytes(std::span(reader.take_leftover()));
+    visit.left_over.assign(behind.begin(), behind.end());
     co_return true;
 }
 
