@@ -152,6 +152,7 @@ void Pair::on_readable(Leg source) {
         return;  // ended while the watch was under way
     }
     direction.source = Source::idle;
+    direction.waits_for_tokens = false;
     shard_->timers().cancel(direction.timer);
     if (direction.blocked) {
         return;  // on_writable goes on
@@ -371,6 +372,9 @@ void Pair::advance(Leg source) {
             start_splicing(source);
         }
         ask_for_more(source);
+    } else if (direction.source == Source::watching) {
+        // Blocked by a read at a gathering deadline: the watch is still there, its deadline is not.
+        wait_readable(source);
     }
 }
 
