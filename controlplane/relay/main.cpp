@@ -1,0 +1,157 @@
+// bore-server: composes the control plane with an engine. Start-up is the table in run(), torn down
+// in reverse by scope. Exit codes: 0 normal end, 1 it could not start, 2 usage error.
+#include <pthread.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "controlplane/config/server_config.hpp"
+#include "controlplane/relay/descriptor_limit.hpp"
+#include "controlplane/relay/log.hpp"
+#include "controlplane/relay/server.hpp"
+#include "dataplane/abi/limits.hpp"
+#include "dataplane/abi/statistics.hpp"
+#include "drivers/stream_engine/stream_engine.hpp"
+
+namespace {
+
+using namespace bore;
+
+using Arguments = std::span<const char* const>;
+
+relay::Log::Options log_options(const config::ServerConfig& config) {
+    return {.level = config.log_level,
+            .format = config.log_format,
+            .visitor_lines_per_second = config.visitor_log_rate,
+            .color = config.color};
+}
+
+drivers::StreamEngineOptions engine_options(const config::ServerConfig& config,
+                                            std::uint32_t worker_count) {
+    drivers::StreamEngineOptions options{.worker_count = worker_count,
+                                         .busy_poll_us = config.busy_poll_us};
+    options.cpus.assign(config.cpus.begin(), config.cpus.end());
+    switch (config.stream_driver) {
+        case config::StreamDriver::automatic:
+            options.driver = drivers::StreamDriver::automatic;
+            break;
+        case config::StreamDriver::io_uring:
+            options.driver = drivers::StreamDriver::io_uring;
+            break;
+        case config::StreamDriver::epoll:
+            options.driver = drivers::StreamDriver::epoll;
+            break;
+    }
+    return options;
+}
+
+// Rows for the tunnels allowed and for ended ones whose pairs live on.
+std::uint32_t tunnel_rows(const config::ServerConfig& config) {
+    const std::uint64_t wanted = std::uint64_t{config.max_tunnels} + config.max_tunnels / 4 + 1024;
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, abi::max_tunnels));
+}
+
+void log_limit(relay::Log& log, const relay::DescriptorLimit& limit,
+               const config::ServerConfig& config, std::uint32_t worker_count) {
+    const std::size_t addresses = config::tunnel_addresses(config).size();
+    log.info("descriptor limit", {{"descriptors", limit.count},
+                                  {"allows_tunnels", limit.tunnels(addresses, worker_count)},
+                                  {"allows_pairs", limit.pairs(worker_count)}});
+    if (limit.count < limit.wanted) {
+        log.warning(
+            "max-open-files is more than this process may have; raise the hard limit "
+            "(LimitNOFILE= in the unit, ulimit -Hn) or grant CAP_SYS_RESOURCE",
+            {{"wanted", limit.wanted}, {"got", limit.count}});
+    }
+}
+
+std::optional<config::ServerConfig> reload(config::LoadedServer& running, Arguments arguments,
+                                           relay::Log& log) {
+    auto reloaded =
+        config::reload_server_config(running, arguments, config::environment_of_process(environ),
+                                     config::file_reader_of_process());
+    if (!reloaded) {
+        for (const config::ConfigError& error : reloaded.error()) {
+            log.error("configuration not reloaded: " + error.to_string());
+        }
+        return std::nullopt;
+    }
+    for (const std::string& warning : reloaded->next.warnings) {
+        log.warning(warning);
+    }
+    for (const std::string& key : reloaded->changed) {
+        log.info("configuration changed", {{"key", key}});
+    }
+    for (const std::string& key : reloaded->needs_restart) {
+        log.warning("configuration change needs a restart", {{"key", key}});
+    }
+    log.info("configuration reloaded", {{"changed", reloaded->changed.size()}});
+    running = std::move(reloaded->next);
+    return running.config;
+}
+
+int run(config::LoadedServer loaded, Arguments arguments) {
+    // 1. Log
+    relay::Log log(log_options(loaded.config));
+    for (const std::string& warning : loaded.warnings) {
+        log.warning(warning);
+    }
+    // 2. Descriptors, before anything is opened
+    const std::uint32_t worker_count =
+        config::worker_count(loaded.config, std::thread::hardware_concurrency());
+    const relay::DescriptorLimit limit =
+        relay::raise_descriptor_limit(loaded.config.max_open_files);
+    log_limit(log, limit, loaded.config, worker_count);
+    // 3. Counters
+    abi::Statistics statistics(worker_count, tunnel_rows(loaded.config));
+    log.count_dropped_in(statistics.control());
+    // 4. Engine
+    auto engine =
+        drivers::make_stream_engine(engine_options(loaded.config, worker_count), statistics);
+    if (!engine) {
+        log.error(engine.error());
+        return 1;
+    }
+    log.info((*engine)->description());
+    // 5. Control plane
+    relay::Server server(loaded.config, {.engine = **engine,
+                                         .statistics = statistics,
+                                         .log = log,
+                                         .descriptor_limit = limit.count,
+                                         .reload = [&] { return reload(loaded, arguments, log); }});
+    if (auto listening = server.listen(); !listening) {
+        log.error(listening.error());
+        return 1;
+    }
+    log.info("listening", {{"control_port", loaded.config.control_port},
+                           {"min_port", loaded.config.min_port},
+                           {"max_port", loaded.config.max_port},
+                           {"authentication", loaded.config.secret ? "secret" : "open"},
+                           {"server_id", loaded.config.server_id},
+                           {"version", BORE_VERSION}});
+    server.run();
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const Arguments arguments(argv, static_cast<std::size_t>(argc));
+    auto loaded = config::load_server_config(arguments, config::environment_of_process(environ),
+                                             config::file_reader_of_process());
+    if (const auto finished = config::finish_early(loaded)) {
+        std::fputs(finished->standard_output.c_str(), stdout);
+        std::fputs(finished->standard_error.c_str(), stderr);
+        return finished->exit_code;
+    }
+    ::signal(SIGPIPE, SIG_IGN);  // a closed standard error must not end the relay
+    ::pthread_setname_np(::pthread_self(), "bore-control");
+    return run(std::move(*loaded), arguments);
+}

@@ -1,0 +1,231 @@
+// The loop, signals, drain, reload, watchdog and the report of counters.
+#include "controlplane/relay/server.hpp"
+
+#include <algorithm>
+#include <csignal>
+#include <utility>
+#include <vector>
+
+#include <boost/asio/post.hpp>
+
+namespace bore::relay {
+
+using abi::ControlCounter;
+using abi::WorkerCounter;
+
+namespace {
+
+constexpr base::Nanoseconds tick_interval_ns = base::second_ns;
+constexpr base::Nanoseconds drain_interval_ns = 20 * base::millisecond_ns;
+constexpr std::size_t max_logged_tunnels = 1000;
+
+}  // namespace
+
+Server::Server(const config::ServerConfig& config, Parts parts)
+    : io_(1),  // one thread runs it
+      parts_(std::move(parts)),
+      timers_(io_),
+      policy_(config),
+      context_{.io = io_,
+               .timers = timers_,
+               .policy = policy_,
+               .engine = parts_.engine,
+               .statistics = parts_.statistics,
+               .counters = parts_.statistics.control(),
+               .log = parts_.log,
+               .descriptor_limit = parts_.descriptor_limit},
+      sources_(policy_.config),
+      tunnels_(context_),
+      pairs_(context_, tunnels_, sources_),
+      control_port_(context_, sources_, tunnels_, pairs_),
+      signals_(io_, SIGTERM, SIGINT) {
+    signals_.add(SIGHUP);
+    signals_.add(SIGUSR1);
+}
+
+void Server::run() {
+    watch_signals();
+    pairs_.start();
+    control_port_.start();
+    tick();
+    if (service_manager_.watchdog_timeout()) {
+        feed_watchdog();
+    }
+    service_manager_.ready("listening on port " + std::to_string(policy_.config.control_port));
+    io_.run();
+}
+
+void Server::post(std::function<void()> work) {
+    boost::asio::post(io_, std::move(work));
+}
+
+void Server::watch_signals() {
+    signals_.async_wait([this](const boost::system::error_code& error, int number) {
+        if (error || stopped_) {
+            return;
+        }
+        switch (number) {
+            case SIGHUP:
+                reload();
+                break;
+            case SIGUSR1:
+                log_counters();
+                break;
+            default:
+                if (draining_) {
+                    parts_.log.warning("second signal: stopping now",
+                                       {{"pairs_cut", pairs_.live_count()}});
+                    stop();
+                } else {
+                    drain();
+                }
+        }
+        if (!stopped_) {
+            watch_signals();
+        }
+    });
+}
+
+// ---- The end
+
+void Server::drain() {
+    draining_ = true;
+    const std::uint32_t timeout_s = policy_.config.drain_timeout_s;
+    drain_deadline_ = base::monotonic_now() + timeout_s * base::second_ns;
+    service_manager_.stopping();
+    parts_.log.info("draining", {{"timeout_s", timeout_s},
+                                 {"tunnels", tunnels_.live_count()},
+                                 {"pairs", pairs_.live_count()},
+                                 {"visitors_pending", pairs_.pending_count()}});
+    control_port_.refuse_tunnels();
+    tunnels_.close_listeners();
+    drain_step();
+}
+
+void Server::drain_step() {
+    (void)pairs_.collect_ended();
+    const base::Nanoseconds now = base::monotonic_now();
+    if (now >= drain_deadline_) {
+        pairs_.drop_pending();
+    }
+    if (pairs_.pending_count() == 0 && !engine_draining_) {
+        engine_draining_ = true;
+        control_port_.close_listeners();
+        parts_.engine.drain(drain_deadline_);
+    }
+    tunnels_.end_finished_work();
+    if (engine_draining_ && parts_.engine.drained()) {
+        stop();
+    } else {
+        timers_.arm(drain_timer_, now + drain_interval_ns);
+    }
+}
+
+void Server::stop() {
+    if (std::exchange(stopped_, true)) {
+        return;
+    }
+    control_port_.close_listeners();
+    control_port_.abort_connections();
+    tunnels_.end_all(TunnelEnd::shutdown);
+    pairs_.drop_pending();
+    pairs_.stop();
+    boost::system::error_code ignored;
+    signals_.cancel(ignored);
+    timers_.stop();  // with it the loop runs out of work and run() returns
+    parts_.log.info(
+        "stopped",
+        {{"tunnels_total", context_.counters.get(ControlCounter::tunnels_opened_total)},
+         {"visitors_total", context_.counters.get(ControlCounter::visitors_accepted_total)}});
+}
+
+// ---- Reload
+
+void Server::reload() {
+    service_manager_.reloading();
+    if (auto next = parts_.reload()) {
+        policy_ = Policy(*next);
+        tunnels_.apply_limits();
+        parts_.log.configure({.level = next->log_level,
+                              .format = next->log_format,
+                              .visitor_lines_per_second = next->visitor_log_rate,
+                              .color = next->color});
+        context_.counters.add(ControlCounter::reloads_total);
+    }
+    service_manager_.ready("listening on port " + std::to_string(policy_.config.control_port));
+}
+
+// ---- Signs of life
+
+void Server::tick() {
+    const base::Nanoseconds now = base::monotonic_now();
+    context_.counters.set(ControlCounter::control_heartbeat_ns, now);
+    timers_.arm(tick_, now + tick_interval_ns);
+}
+
+void Server::feed_watchdog() {
+    const base::Nanoseconds now = base::monotonic_now();
+    if (workers_alive()) {
+        service_manager_.alive();
+    } else {
+        parts_.log.error("a worker's loop stands still; the watchdog is not fed", {});
+    }
+    // A sleeping worker and a stuck one look alike, so each is woken and looked at next time.
+    parts_.engine.wake_workers();
+    workers_woken_at_ = now;
+    timers_.arm(watchdog_, now + *service_manager_.watchdog_timeout() / 2);
+}
+
+bool Server::workers_alive() const {
+    for (std::uint32_t index = 0; index < parts_.engine.worker_count(); ++index) {
+        if (parts_.statistics.worker(index).get(WorkerCounter::heartbeat_ns) < workers_woken_at_) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// ---- SIGUSR1
+
+void Server::log_counters() {
+    const auto log_value = [this](const abi::CounterInfo& info, std::uint64_t value) {
+        if (value != 0 && !info.name.ends_with("_ns")) {
+            parts_.log.info("counter", {{info.name, value}});
+        }
+    };
+    for (std::size_t index = 0; index < abi::control_counter_infos.size(); ++index) {
+        log_value(abi::control_counter_infos[index],
+                  context_.counters.get(static_cast<ControlCounter>(index)));
+    }
+    for (std::size_t index = 0; index < abi::worker_counter_infos.size(); ++index) {
+        log_value(abi::worker_counter_infos[index],
+                  parts_.statistics.worker_total(static_cast<WorkerCounter>(index)));
+    }
+    log_tunnels();
+}
+
+void Server::log_tunnels() {
+    std::vector<const Tunnel*> tunnels;
+    for (const auto& [port, tunnel] : tunnels_.live()) {
+        tunnels.push_back(tunnel);
+    }
+    std::sort(tunnels.begin(), tunnels.end(),
+              [](const Tunnel* left, const Tunnel* right) { return left->port() < right->port(); });
+    const std::size_t count = std::min(tunnels.size(), max_logged_tunnels);
+    for (std::size_t index = 0; index < count; ++index) {
+        const Tunnel& tunnel = *tunnels[index];
+        const abi::TunnelTotals totals = tunnel.totals();
+        parts_.log.info("tunnel", {{"port", tunnel.port()},
+                                   {"client", tunnel.client().address.to_string()},
+                                   {"pairs", totals.pairs_opened},
+                                   {"pairs_now", tunnel.live_count()},
+                                   {"visitors_waiting", tunnel.pending_count()},
+                                   {"to_client", totals.to_client_bytes},
+                                   {"to_visitor", totals.to_visitor_bytes}});
+    }
+    if (count < tunnels.size()) {
+        parts_.log.info("more tunnels not listed", {{"tunnels", tunnels.size() - count}});
+    }
+}
+
+}  // namespace bore::relay
