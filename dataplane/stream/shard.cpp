@@ -94,6 +94,8 @@ void Shard::run(Command&& command) {
         }
         case Command::Kind::drain:
             draining_ = true;
+            // The loop may end with this turn, before the timer that would announce them.
+            announce_ = announce_ || unannounced_events_ > 0;
             if (command.deadline <= now_) {
                 close_all(EndReason::drained);
             } else {
