@@ -152,21 +152,6 @@ std::optional<Message> with_uuid(const Shape& shape) {
     return std::nullopt;
 }
 
-// The frame of nearly every data connection, in the one spelling that all known clients use.
-// Measured: 0.03 µs against 0.25 µs through the parser.
-std::optional<Accept> parse_usual_accept(std::string_view json) {
-    constexpr std::string_view head = R"({"Accept":")";
-    constexpr std::string_view tail = R"("})";
-    if (json.size() != head.size() + uuid_text_bytes + tail.size() || !json.starts_with(head) ||
-        !json.ends_with(tail)) {
-        return std::nullopt;
-    }
-    if (const auto uuid = parse_uuid(json.substr(head.size(), uuid_text_bytes))) {
-        return Accept{*uuid};
-    }
-    return std::nullopt;
-}
-
 EncodedFrame encode_with_uuid(std::string_view head, const Uuid& uuid) {
     std::array<char, uuid_text_bytes> text;
     write_uuid(uuid, text);
@@ -245,9 +230,6 @@ bool append_escaped(EncodedFrame& frame, std::string_view text, std::size_t limi
 }  // namespace
 
 std::optional<ClientMessage> parse_client_message(std::string_view json) {
-    if (const auto accept = parse_usual_accept(json)) {
-        return *accept;
-    }
     const auto shape = parse_shape(json);
     if (!shape) {
         return std::nullopt;

@@ -204,15 +204,15 @@ TEST(ClientWithSecret, counts_the_empty_one) {
 }
 
 TEST(ClientWithToken, sends_it_in_front_of_hello) {
-    for (const std::string token : {"tk_0123", "sk_tok_9"}) {
-        for (const DialectMode mode : {DialectMode::automatic, DialectMode::fork}) {
-            const ClientOptions options = with(token, mode);
-            auto handshake = ClientHandshake::control(options, 8080);
-            expect_wait(handshake.start(start_time),
-                        "{\"Authenticate\":\"" + token + "\"}" + '\0' + hello);
-            expect_ready(handshake.on_frame("{\"Hello\":34185}"), 34185, Dialect::fork);
-        }
+    for (const DialectMode mode : {DialectMode::automatic, DialectMode::fork}) {
+        const ClientOptions options = with("tk_0123", mode);
+        auto handshake = ClientHandshake::control(options, 8080);
+        expect_wait(handshake.start(start_time), "{\"Authenticate\":\"tk_0123\"}\0"s + hello);
+        expect_ready(handshake.on_frame("{\"Hello\":34185}"), 34185, Dialect::fork);
     }
+    const ClientOptions options = with("sk_tok_9");
+    auto handshake = ClientHandshake::control(options, 8080);
+    expect_wait(handshake.start(start_time), "{\"Authenticate\":\"sk_tok_9\"}\0"s + hello);
 }
 
 TEST(ClientWithToken, is_a_secret_where_upstream_is_forced) {

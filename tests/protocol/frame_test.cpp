@@ -140,7 +140,9 @@ TEST(Frame, whole_in_one_read_is_not_copied) {
 TEST(Frame, bytes_behind_the_last_one_are_handed_over_untouched) {
     const std::string raw = "\0\x01GET / HTTP/1.1\r\n\0"s + std::string(3000, '\xff');
     for (const std::string& head : {"{\"Accept\":1}"s, ""s, std::string(256, 'x')}) {
-        const std::string stream = head + '\0' + raw;
+        std::string stream = head;
+        stream += '\0';
+        stream += raw;
         for (std::size_t at = 0; at <= head.size(); ++at) {
             FrameReader reader;
             const std::string first = stream.substr(0, at);

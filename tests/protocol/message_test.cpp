@@ -98,8 +98,7 @@ TEST(Message, takes_an_id_in_every_spelling) {
     for (const char* text :
          {"F47AC10B-58CC-4372-A567-0E02B2C3D479", "f47ac10b58cc4372a5670e02b2c3d479",
           "{f47ac10b-58cc-4372-a567-0e02b2c3d479}", "urn:uuid:f47ac10b-58cc-4372-a567-0e02b2c3d479",
-          "\\u0066"
-          "47ac10b-58cc-4372-a567-0e02b2c3d479"}) {
+          R"(\u006647ac10b-58cc-4372-a567-0e02b2c3d479)"}) {
         EXPECT_EQ(parse_client_message(R"({"Accept":")"s + text + "\"}"),
                   ClientMessage{Accept{visitor}})
             << text;
