@@ -36,6 +36,18 @@ def visit(port, host="127.0.0.1"):
         return traffic.receive_all(visitor)
 
 
+def serves(port, seconds=15):
+    """Waits until the public port is there again. Its address was printed once and has not changed."""
+    def answers():
+        try:
+            check_echo(port, 1000)
+            return True
+        except (OSError, AssertionError):
+            return False
+
+    traffic.eventually(answers, seconds, f"public port {port} serves again")
+
+
 # Ways to start it
 
 def test_stdout_has_the_address_and_nothing_else(relay, start_client, service):
@@ -194,9 +206,8 @@ def test_reconnects_and_gets_its_port_back(start_relay, start_client, service):
     time.sleep(1.5)
     assert client.running()
     start_relay()
-    ports = client.public_ports(2, timeout=15)
-    assert ports == [port, port]
-    check_echo(port)
+    serves(port)
+    assert client.output() == f"listening at 127.0.0.1:{port}\n"
 
 
 def test_reconnects_after_an_orderly_stop(start_relay, start_client, service):
@@ -205,8 +216,8 @@ def test_reconnects_after_an_orderly_stop(start_relay, start_client, service):
     port = client.public_port()
     first.stop()
     start_relay()
-    assert client.public_ports(2, timeout=15) == [port, port]
-    check_echo(port)
+    serves(port)
+    assert client.output() == f"listening at 127.0.0.1:{port}\n"
 
 
 def test_waits_for_a_relay_that_comes_later(start_relay, start_client, service):
@@ -234,16 +245,15 @@ def test_a_dead_relay_is_noticed_and_the_tunnel_comes_back(start_relay, start_cl
     other = netns.OtherNamespace()
     cleanup.callback(other.close)
     with other.inside():
-        service = named_service(cleanup, b"far away")
+        service = cleanup.enter_context(traffic.LocalService(traffic.echo))
         client = start_client(service.port, "--to", other.HERE)
     port = client.public_port()
-    assert visit(port) == b"far away"
+    check_echo(port)
     time.sleep(3)
     other.pull_cable()
     time.sleep(12)
     other.plug_cable()
-    assert client.public_ports(2, timeout=40)[-1] == port
-    assert visit(port) == b"far away"
+    serves(port, 40)
 
 
 # Endings
@@ -326,5 +336,5 @@ def test_reconnects_to_the_rust_relay(rust_relay, start_client, service):
     first.kill()
     time.sleep(0.5)
     rust_relay()
-    assert client.public_ports(2, timeout=15) == [port, port]
-    check_echo(port)
+    serves(port)
+    assert client.output() == f"listening at 127.0.0.1:{port}\n"

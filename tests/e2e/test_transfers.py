@@ -387,6 +387,7 @@ def test_a_reset_is_a_reset_on_the_other_leg(relay, through, keep, who):
     tunnel = through(relay)
     for exchange in (False, True):
         legs = keep(*tunnel.pair())
+        time.sleep(0.1)  # a service that resets during the client's connect() is one that is down
         if exchange:
             legs[0].sendall(b"ping")
             traffic.receive_exactly(legs[1], 4)
