@@ -41,12 +41,13 @@ void Client::start() {
     watch_engine();
     running_count_ = tunnels_.size();
     for (const auto& tunnel : tunnels_) {
-        asio::co_spawn(session_.io, tunnel->run(), [this](std::exception_ptr error, int code) {
-            if (error) {
-                std::rethrow_exception(error);  // out of session.io.run(): a bug, not a failure
-            }
-            on_tunnel_over(code);
-        });
+        asio::co_spawn(
+            session_.io, tunnel->run(), [this](const std::exception_ptr& error, int code) {
+                if (error) {
+                    std::rethrow_exception(error);  // out of session.io.run(): a bug, not a failure
+                }
+                on_tunnel_over(code);
+            });
     }
 }
 

@@ -28,7 +28,7 @@ void set_option(tcp::socket& socket, int level, int name, int value) {
 std::optional<asio::ip::address> address_literal(const std::string& host) {
     const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
     error_code error;
-    const auto address =
+    auto address =
         asio::ip::make_address(bracketed ? host.substr(1, host.size() - 2) : host, error);
     if (error) {
         return std::nullopt;

@@ -321,7 +321,7 @@ void Tunnel::arm(base::Nanoseconds deadline) {
         if (!error && generation == timer_generation_) {
             timed_out_ = true;
             error_code ignored;
-            socket_.cancel(ignored);
+            (void)socket_.cancel(ignored);
         }
     });
 }
@@ -333,7 +333,7 @@ void Tunnel::disarm() {
 
 void Tunnel::close_socket() {
     error_code ignored;
-    socket_.close(ignored);
+    (void)socket_.close(ignored);
 }
 
 void Tunnel::stop() {

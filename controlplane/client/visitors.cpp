@@ -196,7 +196,7 @@ asio::awaitable<void> Visitors::close_in_order(Visit& visit) {
     visit.expires = base::monotonic_now() + nanoseconds(session_.timing.lingering);
     sweep_later();
     error_code error;
-    visit.relay.shutdown(tcp::socket::shutdown_send, error);
+    (void)visit.relay.shutdown(tcp::socket::shutdown_send, error);
     std::array<char, 4'096> discarded{};
     for (std::size_t total = visit.left_over.size(); !error && total < max_discarded_bytes;) {
         const auto [read_error, size] =
@@ -234,8 +234,8 @@ void Visitors::sweep() {
 void Visitors::abandon(Visit& visit) {
     visit.abandoned = true;
     error_code ignored;
-    visit.relay.close(ignored);
-    visit.local.close(ignored);
+    (void)visit.relay.close(ignored);
+    (void)visit.local.close(ignored);
 }
 
 void Visitors::stop() {
