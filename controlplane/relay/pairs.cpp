@@ -48,14 +48,21 @@ void Pairs::on_visitor_expired(Tunnel& tunnel) {
 }
 
 bool Pairs::reset_visitor(const protocol::Uuid& id) {
-    if (auto visitor = pending_.take(id)) {
-        reset_on_close(visitor->socket.get());
-        visitor->socket.reset();
-        left_pending(*visitor->tunnel);
-        tunnels_.on_visitor_gone(*visitor->tunnel);
-        return true;
+    Tunnel* const tunnel = pending_.tunnel_of(id);
+    if (tunnel == nullptr) {
+        context_.counters.add(ControlCounter::accepts_unknown_total);
+        return false;
     }
-    return false;
+    if (tunnel->client().visitors_need_authentication) {
+        context_.counters.add(ControlCounter::accepts_unauthorized_total);
+        return false;
+    }
+    auto visitor = pending_.take(id);
+    reset_on_close(visitor->socket.get());
+    visitor->socket.reset();
+    left_pending(*tunnel);
+    tunnels_.on_visitor_gone(*tunnel);
+    return true;
 }
 
 // ---- Pairing
