@@ -195,13 +195,15 @@ class Relay(Process):
             assert time.monotonic() < deadline, f"no counters after SIGUSR1\n{self.tail()}"
             time.sleep(0.02)
 
-    def assert_descriptors_returned(self, timeout=5.0):
-        """Nothing opened since the start is left, but for pipes, which workers keep for reuse."""
+    def assert_descriptors_returned(self, timeout=5.0, tunnels=1):
+        """Nothing opened since the start is left, but for the sockets of tunnels that are still open
+        (control connection and listener) and for pipes, which workers keep for reuse."""
 
         def returned():
             left = self.descriptors() - self.start_descriptors
             pipes = left.pop("pipe", 0)
-            assert not left, f"descriptors not given back: {dict(left)}\n{self.tail()}"
+            left["socket"] -= 2 * tunnels
+            assert not +left, f"descriptors not given back: {dict(+left)}\n{self.tail()}"
             assert pipes <= PIPE_POOL_DESCRIPTORS, f"{pipes} descriptors of pipes are left"
             return True
 
