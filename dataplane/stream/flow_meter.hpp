@@ -76,6 +76,7 @@ class FlowMeter {
     // Nothing came for a while.
     void on_pause() { streak_bytes_ = 0; }
 
+    [[nodiscard]] base::Nanoseconds last_read_at() const { return last_read_at_; }
     // Copying direction: is it bulk?
     [[nodiscard]] bool is_bulk() const { return streak_bytes_ >= bulk_streak_bytes; }
     // Splicing direction: is it no longer?

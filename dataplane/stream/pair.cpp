@@ -413,9 +413,14 @@ void Pair::wait_readable(Leg source) {
 }
 
 void Pair::wait_for_tokens(Leg source) {
-    reading(source).waits_for_tokens = true;
+    Direction& direction = reading(source);
+    direction.waits_for_tokens = true;
     shard_->count(WorkerCounter::rate_limited_total);
-    shard_->timers().arm(reading(source).timer, limiter(source).ready_at());
+    // Who has just read goes behind those of its tunnel that wait already, or the same one would
+    // be first in every round and starve them.
+    const bool has_just_read = direction.meter.last_read_at() == shard_->now();
+    shard_->timers().arm(direction.timer,
+                         limiter(source).ready_at() + (has_just_read ? Shard::tick_ns : 0));
 }
 
 void Pair::on_direction_timer(Leg source) {
@@ -583,6 +588,19 @@ void Pair::on_timer(const PairTimer& timer) {
         on_direction_timer(timer.leg);
     } else {
         on_pair_timer();
+    }
+}
+
+void Pair::on_limits_changed() {
+    for (const Leg source : {Leg::visitor, Leg::client}) {
+        if (live() && reading(source).waits_for_tokens) {
+            reading(source).waits_for_tokens = false;
+            shard_->timers().cancel(reading(source).timer);
+            advance(source);
+        }
+    }
+    if (live()) {
+        arm_pair_timer();
     }
 }
 

@@ -61,6 +61,7 @@ class Pair {
 
     // Events of the shard.
     void on_timer(const PairTimer& timer);
+    void on_limits_changed();
     void close(abi::EndReason reason);
 
     [[nodiscard]] bool live() const { return state_ == State::live; }

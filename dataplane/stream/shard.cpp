@@ -43,7 +43,8 @@ Shard::Shard(std::uint32_t worker_index, abi::Statistics& statistics, TunnelTabl
       io_(io),
       counters_(statistics.worker(worker_index)),
       timers_(now, tick_ns),
-      now_(now) {
+      now_(now),
+      seen_change_count_(tunnels.change_count()) {
     announce_timer_.kind = PairTimer::Kind::shard;
     drain_timer_.kind = PairTimer::Kind::shard;
 }
@@ -61,6 +62,9 @@ void Shard::end_turn() {
             break;
         }
         run(std::move(*command));
+    }
+    if (tunnels_.change_count() != seen_change_count_) {
+        follow_limits();
     }
     timers_.advance(now_, [this](base::TimerNode& node) { fire(node); });
     flush_events();
@@ -105,13 +109,24 @@ void Shard::run(Command&& command) {
     }
 }
 
-void Shard::close_all(EndReason reason) {
+template <typename Visit>
+void Shard::for_each_live_pair(Visit&& visit) {
     for (std::uint32_t slot_index = 0; slot_index <= highest_slot_; ++slot_index) {
         Pair* pair = io_.find(slot_index);
         if (pair != nullptr && pair->live()) {
-            pair->close(reason);
+            visit(*pair);
         }
     }
+}
+
+// One walk for all changes since the last turn: a reload may change every tunnel.
+void Shard::follow_limits() {
+    seen_change_count_ = tunnels_.change_count();
+    for_each_live_pair([](Pair& pair) { pair.on_limits_changed(); });
+}
+
+void Shard::close_all(EndReason reason) {
+    for_each_live_pair([reason](Pair& pair) { pair.close(reason); });
 }
 
 void Shard::fire(base::TimerNode& node) {

@@ -56,7 +56,9 @@ class Shard {
     [[nodiscard]] bool take_announcement();
     // A drain was commanded, no pair is left, every event is in the ring.
     [[nodiscard]] bool finished() const;
-    [[nodiscard]] bool commands_wait() const { return !queues_.commands.empty(); }
+    [[nodiscard]] bool commands_wait() const {
+        return !queues_.commands.empty() || tunnels_.change_count() != seen_change_count_;
+    }
 
     // For pairs and drivers.
     [[nodiscard]] base::Nanoseconds now() const { return now_; }
@@ -81,6 +83,9 @@ class Shard {
     static constexpr std::size_t commands_per_turn = 256;
 
     void run(Command&& command);
+    void follow_limits();
+    template <typename Visit>
+    void for_each_live_pair(Visit&& visit);
     void close_all(abi::EndReason reason);
     void fire(base::TimerNode& node);
     void flush_events();
@@ -96,6 +101,7 @@ class Shard {
     std::vector<abi::PairEnded> deferred_events_;  // the ring was full; bounded by the slots
     PairTimer announce_timer_;
     PairTimer drain_timer_;
+    std::uint32_t seen_change_count_;
     std::uint32_t highest_slot_{0};
     std::uint32_t live_pairs_{0};
     std::uint32_t unannounced_events_{0};

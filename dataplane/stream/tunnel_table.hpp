@@ -23,8 +23,12 @@ class RateLimiter {
     // Unused time counts up to this: 50 ms hide a late wake-up and add 1.7 % to the first 3 s.
     static constexpr base::Nanoseconds burst_ns = 50 * base::millisecond_ns;
 
+    // A new rate starts afresh: what was read at the old one is paid off.
     void set_rate(std::uint64_t bytes_per_second) {
-        bytes_per_second_.store(bytes_per_second, std::memory_order_relaxed);
+        if (bytes_per_second_.exchange(bytes_per_second, std::memory_order_relaxed) !=
+            bytes_per_second) {
+            reset();
+        }
     }
     [[nodiscard]] bool limited() const {
         return bytes_per_second_.load(std::memory_order_relaxed) != 0;
@@ -91,10 +95,19 @@ class TunnelTable {
         BORE_CHECK(tunnel_index < capacity_, "no such tunnel");
         return entries_[tunnel_index];
     }
+    // New limits for pairs that may already run; the workers notice the count of changes.
+    void change(std::uint32_t tunnel_index, const abi::TunnelLimits& limits) {
+        entry(tunnel_index).set(limits);
+        change_count_.fetch_add(1, std::memory_order_release);
+    }
+    [[nodiscard]] std::uint32_t change_count() const {
+        return change_count_.load(std::memory_order_acquire);
+    }
 
   private:
     std::uint32_t capacity_;
     std::unique_ptr<TunnelEntry[]> entries_;
+    std::atomic<std::uint32_t> change_count_{0};
 };
 
 }  // namespace bore::stream

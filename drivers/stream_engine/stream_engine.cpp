@@ -56,9 +56,7 @@ class StreamEngine final : public abi::Engine {
 
     void open_tunnel(std::uint32_t tunnel_index, std::uint16_t public_port,
                      const abi::TunnelLimits& limits) override;
-    void set_tunnel_limits(std::uint32_t tunnel_index, const abi::TunnelLimits& limits) override {
-        tunnels_.entry(tunnel_index).set(limits);
-    }
+    void set_tunnel_limits(std::uint32_t tunnel_index, const abi::TunnelLimits& limits) override;
     void close_tunnel(std::uint32_t /*tunnel_index*/) override {}
     std::expected<PairHandle, OpenError> open_pair(PairRequest&& request) override;
     void close_pair(PairHandle handle) override;
@@ -204,6 +202,13 @@ void StreamEngine::open_tunnel(std::uint32_t tunnel_index, std::uint16_t /*publi
     entry.set(limits);
     for (stream::RateLimiter& limiter : entry.limiters) {
         limiter.reset();
+    }
+}
+
+void StreamEngine::set_tunnel_limits(std::uint32_t tunnel_index, const abi::TunnelLimits& limits) {
+    tunnels_.change(tunnel_index, limits);
+    for (Member& member : members_) {
+        member.wake.wake();
     }
 }
 

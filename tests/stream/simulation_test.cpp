@@ -130,7 +130,7 @@ class Simulation {
         if (random_.chance(20)) {
             limits.half_closed_timeout_ms = random_.between<std::uint64_t>(100, 5'000);
         }
-        world_.tunnels.entry(tunnel_index).set(limits);
+        world_.tunnels.change(tunnel_index, limits);
     }
 
     [[nodiscard]] bool done() const { return pairs_to_open_ == 0 && ended_ == exchanges_.size(); }
