@@ -147,7 +147,7 @@ ClientResult load_client_config(std::span<const char* const> args, const Environ
         return std::unexpected(std::move(collected.errors));
     }
     if (origins[index_of(rows, "secret")].kind == SourceKind::command_line) {
-        collected.warnings.push_back(
+        collected.warnings.emplace_back(
             "the secret is on the command line, where ps shows it; BORE_SECRET keeps it out of "
             "sight");
     }

@@ -38,8 +38,7 @@ std::vector<std::string> normalised(const Rows& rows, const std::vector<std::str
     return result;
 }
 
-void report_unknown_option(const Rows& rows, std::span<const CommandOption> commands,
-                           const std::string& option, Collected& into) {
+std::vector<std::string> known_options(const Rows& rows, std::span<const CommandOption> commands) {
     std::vector<std::string> known;
     for (const Row& row : rows) {
         known.push_back("--" + std::string(row.info->name));
@@ -47,21 +46,31 @@ void report_unknown_option(const Rows& rows, std::span<const CommandOption> comm
     for (const CommandOption& command : commands) {
         known.push_back("--" + std::string(command.name));
     }
-    std::string name = option.substr(0, option.find('='));
+    return known;
+}
+
+// Shows the option without its value, which may be a secret behind a misspelt --secret.
+ConfigError unknown_option(const std::string& option, const std::vector<std::string>& known) {
+    const bool is_long = option.starts_with("--");
+    std::string name = option.substr(0, is_long ? option.find('=') : 2);
+    const std::string shown = printable(name) + " (command line)";
     std::replace(name.begin(), name.end(), '_', '-');
-    const std::string meant = nearest(name, known);
-    into.errors.push_back(
-        {printable(option) + " (command line)", "is not an option of this program",
-         meant.empty() ? "see --help for the options" : "did you mean " + meant + "?"});
+    const std::string meant = is_long ? nearest(name, known) : "";
+    return {shown, "is not an option of this program",
+            meant.empty() ? "see --help for the options" : "did you mean " + meant + "?"};
 }
 
 // What CLI11 left over: unknown options with the word behind them, and words.
 void sort_leftovers(const Rows& rows, std::span<const CommandOption> commands,
                     const std::vector<std::string>& leftovers, CommandLine& line, Collected& into) {
+    std::vector<std::string> known;
     bool may_be_a_value = false;
     for (const std::string& leftover : leftovers) {
         if (leftover.size() > 1 && leftover[0] == '-' && leftover != "--") {
-            report_unknown_option(rows, commands, leftover, into);
+            if (known.empty()) {
+                known = known_options(rows, commands);
+            }
+            into.errors.push_back(unknown_option(leftover, known));
             may_be_a_value = leftover.find('=') == std::string::npos;
         } else if (leftover != "--" && !may_be_a_value) {
             line.words.push_back(leftover);
@@ -71,17 +80,23 @@ void sort_leftovers(const Rows& rows, std::span<const CommandOption> commands,
     }
 }
 
+std::string joined(const std::vector<std::string>& values) {
+    std::string text;
+    for (const std::string& value : values) {
+        text += (text.empty() ? "" : ",") + value;
+    }
+    return text;
+}
+
+// Repeating a list makes it longer; repeating anything else must say the same again.
 void collect_option(const Row& row, std::size_t key_index, const std::vector<std::string>& values,
                     Collected& into) {
     const std::string option = "--" + std::string(row.info->name);
-    std::vector<std::string> items = values;
-    if (is_list(row.field)) {
-        items.clear();
-        for (const std::string& value : values) {
-            std::ranges::copy(split_list(value), std::back_inserter(items));
-        }
-    } else if (std::any_of(values.begin(), values.end(),
-                           [&values](const std::string& value) { return value != values[0]; })) {
+    const bool list = is_list(row.field);
+    const bool all_same =
+        std::all_of(values.begin(), values.end(),
+                    [&values](const std::string& value) { return value == values[0]; });
+    if (!list && !all_same) {
         into.invalid.insert(key_index);
         into.errors.push_back({option + "=" + printable_value(*row.info, values[0]) + " and " +
                                    option + "=" + printable_value(*row.info, values.back()) +
@@ -89,19 +104,13 @@ void collect_option(const Row& row, std::size_t key_index, const std::vector<std
                                "may be given once", "leave one of them out"});
         return;
     }
-    std::string joined;
-    for (const std::string& value : values) {
-        joined += (&value == &values[0] || !is_list(row.field)) ? value : "," + value;
-        if (!is_list(row.field)) {
-            break;
-        }
-    }
+    const std::string text = list ? joined(values) : values[0];
     into.settings.push_back(
         {.key_index = key_index,
          .kind = SourceKind::command_line,
          .origin = "command line " + option,
-         .shown = option + "=" + printable_value(*row.info, joined) + " (command line)",
-         .items = std::move(items)});
+         .shown = option + "=" + printable_value(*row.info, text) + " (command line)",
+         .items = list ? split_list(text) : std::vector{text}});
 }
 
 // Whether a word may be this option.

@@ -136,7 +136,7 @@ void Rules::fold_secret() {
                          {SourceKind::credential, "systemd credential"});
     }
     if (origin("secret").kind == SourceKind::command_line && !config_.secret_file) {
-        into_.warnings.push_back(
+        into_.warnings.emplace_back(
             "the secret is on the command line, where ps shows it; BORE_SECRET or secret-file "
             "keep it out of sight");
     }
@@ -310,7 +310,7 @@ void Rules::check_authentication(bool backend_asked_for) {
                "set BORE_SECRET or secret-file, or say --open if that is meant");
         return;
     }
-    into_.warnings.push_back(
+    into_.warnings.emplace_back(
         "no secret: everybody who reaches the control port can open tunnels; set BORE_SECRET or "
         "secret-file, or say --open if that is meant");
 }

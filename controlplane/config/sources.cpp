@@ -10,22 +10,30 @@
 namespace bore::config {
 namespace {
 
-// A longer word than this is no misspelt key; it bounds the cost of comparing.
-constexpr std::size_t max_compared_size_bytes = 64;
+// A person mistypes this many letters of a name at most; further off it is another word.
+constexpr std::size_t max_edit_count = 4;
 
-// Levenshtein distance.
-std::size_t edit_distance(std::string_view left, std::string_view right) {
+// Levenshtein distance, or `limit` as soon as it cannot be less.
+std::size_t edit_distance(std::string_view left, std::string_view right, std::size_t limit) {
+    if (std::max(left.size(), right.size()) - std::min(left.size(), right.size()) >= limit) {
+        return limit;
+    }
     std::vector<std::size_t> row(right.size() + 1);
     std::iota(row.begin(), row.end(), std::size_t{0});
     for (std::size_t i = 0; i < left.size(); ++i) {
         std::size_t diagonal = std::exchange(row[0], i + 1);
+        std::size_t lowest = row[0];
         for (std::size_t j = 0; j < right.size(); ++j) {
             const std::size_t substituted = diagonal + (left[i] == right[j] ? 0 : 1);
             diagonal = row[j + 1];
             row[j + 1] = std::min({substituted, diagonal + 1, row[j] + 1});
+            lowest = std::min(lowest, row[j + 1]);
+        }
+        if (lowest >= limit) {
+            return limit;
         }
     }
-    return row.back();
+    return std::min(row.back(), limit);
 }
 
 std::string_view trimmed(std::string_view text) {
@@ -85,7 +93,7 @@ void warn_of_misspelt_variables(const std::vector<std::string>& known,
         }
         // Closer than for options: other programs have variables of this prefix, too.
         const std::string meant = nearest(name, known);
-        if (!meant.empty() && edit_distance(name, meant) <= 2) {
+        if (!meant.empty() && edit_distance(name, meant, 3) < 3) {
             into.warnings.push_back("environment variable " + printable(name) +
                                     " is not known; did you mean " + meant + "?");
         }
@@ -156,16 +164,13 @@ std::vector<std::string> split_list(std::string_view text) {
 }
 
 std::string nearest(std::string_view word, const std::vector<std::string>& known) {
-    if (word.size() > max_compared_size_bytes) {
-        return {};
-    }
     std::string best;
-    std::size_t best_distance = std::max<std::size_t>(2, word.size() / 3) + 1;
+    std::size_t limit = std::clamp<std::size_t>(word.size() / 3, 2, max_edit_count) + 1;
     for (const std::string& candidate : known) {
-        const std::size_t distance = edit_distance(word, candidate);
-        if (distance < best_distance && distance < candidate.size()) {
+        const std::size_t distance = edit_distance(word, candidate, limit);
+        if (distance < limit && distance < candidate.size()) {
             best = candidate;
-            best_distance = distance;
+            limit = distance;
         }
     }
     return best;

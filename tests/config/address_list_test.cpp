@@ -163,7 +163,7 @@ class RandomNetworks {
             return *parsed;
         }
         // The error names the network that was meant.
-        const std::string error = parsed.error();
+        const std::string& error = parsed.error();
         return Prefix::parse(error.substr(error.rfind(' ') + 1)).value();
     }
 

@@ -130,7 +130,7 @@ TEST(ServerConfig, AllErrorsOfAllSourcesAtOnce) {
     EXPECT_THAT(errors, HasSubstr("bore.toml:2 open = \"yes\": must be true or false, not a "
                                   "string"));
     EXPECT_THAT(errors, HasSubstr("bore.toml:3 max_tunnels = 0: must be"));
-    EXPECT_THAT(errors, HasSubstr("--heartbeat=5 (command line): is not an option"));
+    EXPECT_THAT(errors, HasSubstr("--heartbeat (command line): is not an option"));
     EXPECT_THAT(errors, HasSubstr("stray (command line)"));
     EXPECT_THAT(errors, HasSubstr("--cpus=a (command line)"));
     EXPECT_THAT(errors, HasSubstr("backend-url=http://x (environment BACKEND_URL)"));
@@ -182,6 +182,8 @@ TEST(ServerConfig, ListsByRepetitionByCommaAndNone) {
     EXPECT_FALSE(is_reserved_port(loaded->config, 3000));
     EXPECT_TRUE(is_reserved_port(loaded->config, 7835));
     EXPECT_TRUE(is_reserved_port(ServerConfig{}, 3000));
+    EXPECT_EQ(error_count(load_server({"--reserved-ports=80", "--reserved-ports", "none"})), 1U)
+        << "none stands alone";
     EXPECT_EQ(error_count(load_server({"--bind-addr=none"})), 1U);
     EXPECT_EQ(error_count(load_server({"--bind-addr=::1,::1"})), 1U);
 }
@@ -314,6 +316,8 @@ TEST(ServerConfig, SecretsAreNeverShown) {
     EXPECT_THAT(print_server_config(*loaded), HasSubstr("environment BORE_SECRET"));
     EXPECT_THAT(errors_of(load_server({"--open"}, environment)), Not(HasSubstr("hush")));
     EXPECT_THAT(errors_of(load_server({"-s", "hush1", "-s", "hush2"})), Not(HasSubstr("hush")));
+    EXPECT_THAT(errors_of(load_server({"--secert=hush", "--secert", "hush"})),
+                Not(HasSubstr("hush")));
     EXPECT_THAT(errors_of(load_file("secret = [\"hush\"]")), Not(HasSubstr("hush")));
     EXPECT_THAT(load_server({"--secret=hush"})->warnings, ElementsAre(HasSubstr("ps")));
 }

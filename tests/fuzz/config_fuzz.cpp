@@ -88,6 +88,7 @@ void check_printing(const LoadedServer& loaded) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const Input input = split(std::string(data, data + size));
     std::vector<const char*> argv;
+    argv.reserve(input.args.size());
     for (const std::string& arg : input.args) {
         argv.push_back(arg.c_str());
     }
