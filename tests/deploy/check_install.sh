@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Installs a finished build into an empty folder and checks what a machine would get: the programs
+# run, systemd accepts the unit and the user, man finds no fault in the pages.
+# Called by tools/test: check_install.sh BUILD_FOLDER. One line for each check; ends non-zero if one
+# failed.
+set -uo pipefail
+
+build=$(realpath "$1")
+target=$(mktemp -d)
+trap 'rm -rf "$target"' EXIT
+failures=0
+
+check() {
+    local what=$1 output
+    shift
+    if output=$("$@" 2>&1); then
+        echo "ok: $what"
+    else
+        echo "FAILED: $what: $* said:"
+        echo "$output"
+        failures=$((failures + 1))
+    fi
+}
+
+# Succeeds when the command says nothing: some checkers warn without an exit code.
+# shellcheck disable=SC2317  # called through check
+silent() {
+    local output
+    output=$("$@" 2>&1) || { echo "$output"; return 1; }
+    echo "$output"
+    [ -z "$output" ]
+}
+
+check "installs" env DESTDIR="$target" meson install -C "$build" --no-rebuild --quiet
+prefix=$target/usr/local
+
+check "bore-server starts" "$prefix/bin/bore-server" --version
+check "bore starts" "$prefix/bin/bore" --version
+check "the sample configuration is valid" \
+    "$prefix/bin/bore-server" --config "$prefix/share/doc/bore/bore-server.toml" --check-config
+
+for page in man1/bore.1 man5/bore-server.toml.5 man8/bore-server.8; do
+    check "man page $page" silent env MANROFFSEQ='' MANWIDTH=80 LC_ALL=C.UTF-8 \
+        man --warnings -E UTF-8 -l -Tutf8 -Z "$prefix/share/man/$page"
+done
+
+unit=$prefix/lib/systemd/system/bore-server.service
+# A folder that looks like a machine's root to systemd: the units that ours names, and a user.
+mkdir -p "$target/etc" "$target/usr/lib/systemd" "$target/bin"
+cp -r /usr/lib/systemd/system "$target/usr/lib/systemd/"
+cp /bin/kill "$target/bin/"
+check "systemd accepts the unit" silent systemd-analyze --root="$target" --man=no verify "$unit"
+check "systemd-sysusers makes the user" systemd-sysusers --root="$target" "$prefix/lib/sysusers.d/bore.conf"
+check "the user is there" grep -q '^bore:' "$target/etc/passwd"
+
+exit $((failures > 0))
