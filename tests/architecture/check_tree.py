@@ -20,7 +20,7 @@ ALLOWED = {
     "dataplane/base": [],
     "dataplane/abi": ["dataplane/base"],
     "dataplane/stream": ["dataplane/base", "dataplane/abi"],
-    "drivers/kernel": ["dataplane/base", "dataplane/abi"],
+    "drivers/kernel": ["dataplane"],
     "drivers/io_uring": ["dataplane", "drivers/kernel", "drivers/stream_engine"],
     "drivers/epoll": ["dataplane", "drivers/kernel", "drivers/stream_engine"],
     "drivers/stream_engine": ["dataplane", "drivers"],

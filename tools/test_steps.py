@@ -21,7 +21,7 @@ import sys
 import time
 import xml.etree.ElementTree
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 LOGS = ROOT / "build" / "test-logs"
 FUZZ_SECONDS = 20
 # A step that takes longer than this hangs.
