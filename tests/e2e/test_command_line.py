@@ -127,7 +127,7 @@ def test_all_errors_at_once_each_with_value_rule_and_remedy(run):
 def test_usage_errors_end_with_2(run, arguments, words):
     done = run(*arguments)
     assert done.returncode == 2 and words in done.stderr and not done.stdout, done
-    assert done.stderr == run(*arguments, "--check-config").stderr
+    assert done.stderr == run("--check-config", *arguments).stderr
 
 
 def test_secrets_are_not_shown_in_errors(run):

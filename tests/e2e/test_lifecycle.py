@@ -272,7 +272,7 @@ def test_secrets_never_reach_the_log(start_relay, open_tunnel):
     relay = start_relay("--secret", "hunter2hunter2", "--log-level", "trace")
     open_tunnel(relay, secret="hunter2hunter2")
     with pytest.raises(RelayError):
-        open_tunnel(relay, "fork", token="tk_hunter3hunter3")
+        open_tunnel(relay, "fork", token="tk_hunter3hunter3", source="127.0.0.2")
     assert "hunter2" not in relay.log() and "hunter3" not in relay.log()
 
 

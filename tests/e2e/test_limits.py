@@ -238,8 +238,8 @@ def test_half_closed_timeout(start_relay, open_tunnel, cleanup):
 
 # Bandwidth
 
-def bytes_in(sender, receiver, seconds):
-    """What arrives within `seconds` of the first byte, with a sender that never rests."""
+def bytes_in(sender, receiver, seconds, start=None):
+    """What arrives within `seconds` from `start` (default: the first byte), with a sender that never rests."""
     stop = threading.Event()
 
     def push():
@@ -252,14 +252,19 @@ def bytes_in(sender, receiver, seconds):
 
     pushing = traffic.Background(push)
     buffer = bytearray(1 << 18)
-    count = receiver.recv_into(buffer)
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        receiver.settimeout(left)
+    count = 0
+    while True:
+        now = time.monotonic()
+        if start is not None and now >= start + seconds:
+            break
+        receiver.settimeout(10 if start is None else start + seconds - now)
         try:
-            count += receiver.recv_into(buffer)
+            length = receiver.recv_into(buffer)
         except TimeoutError:
             break
+        start = time.monotonic() if start is None else start
+        if time.monotonic() >= start:
+            count += length
     stop.set()
     protocol.reset(sender)
     protocol.reset(receiver)
@@ -282,8 +287,9 @@ def test_bandwidth_limit_is_shared_by_the_tunnels_pairs_and_apart_by_direction(s
     relay = start_relay("--tunnel-bandwidth-mbit", "80")
     tunnel = open_tunnel(relay)
     pairs = [tunnel.pair() for _ in range(6)]
-    down = [traffic.Background(bytes_in, data, visitor, 3) for visitor, data in pairs[:4]]
-    up = [traffic.Background(bytes_in, visitor, data, 3) for visitor, data in pairs[4:]]
+    start = time.monotonic() + 0.5
+    down = [traffic.Background(bytes_in, data, visitor, 3, start) for visitor, data in pairs[:4]]
+    up = [traffic.Background(bytes_in, visitor, data, 3, start) for visitor, data in pairs[4:]]
     for running in (down, up):
         moved = sum(one.result() for one in running)
         assert 0.95 * 30e6 <= moved <= 1.05 * 30e6, f"{moved * 8 / 3e6:.2f} Mbit/s instead of 80"

@@ -166,7 +166,7 @@ class Relay(Process):
         self.address = ("127.0.0.1", self.control_port)
         self.notify = notify or NotifySocket()
         environment = {"NOTIFY_SOCKET": self.notify.name, **(environment or {})}
-        command = [program, *(["--stream-driver", driver] if driver else []), *arguments]
+        command = [program, *arguments, *(["--stream-driver", driver] if driver else [])]
         if "--drain-timeout-s" not in arguments:
             command += ["--drain-timeout-s", "1"]  # what a test leaves open must not hold the suite up
         super().__init__(command, environment, nofile, **keywords)
