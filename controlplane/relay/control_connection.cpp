@@ -187,8 +187,9 @@ void ControlConnection::close_now(const Step& step) {
 void ControlConnection::count(const Step& step) const {
     switch (step.reason) {
         case CloseReason::none:
-        case CloseReason::end_of_stream:
-            return;  // scanners and health checks connect and close
+        case CloseReason::end_of_stream:  // scanners and health checks connect and close
+        case CloseReason::misfire:        // see close_now()
+            return;
         case CloseReason::timeout:
             context_.counters.add(ControlCounter::handshake_timeouts_total);
             break;
@@ -201,9 +202,6 @@ void ControlConnection::count(const Step& step) const {
             break;
         case CloseReason::authentication:
             context_.counters.add(ControlCounter::authentication_failures_total);
-            break;
-        case CloseReason::misfire:
-            context_.counters.add(ControlCounter::challenge_misfire_total);
             break;
     }
     if (context_.log.sample()) {
@@ -320,7 +318,8 @@ awaitable<void> ControlConnection::open_tunnel(const Step& step) {
                 .source = peer_.source,
                 .authenticated = handshake_.credential().kind == protocol::Credential::Kind::tag,
                 .visitors_need_authentication = step.visitors_need_authentication,
-                .dialect = step.learned},
+                // Where no secret was asked for the client speaks first, as the fork's do.
+                .dialect = step.learned.value_or(protocol::Dialect::fork)},
             port_.pairs(), *waiting_);
     }
     if (!opened) {

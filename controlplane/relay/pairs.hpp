@@ -42,7 +42,8 @@ class Pairs final : public PendingVisitors::Handler {
     // gone where the engine refused it, and `client` was taken. False: nothing happened.
     [[nodiscard]] bool claim(const Claim& claim, Descriptor& client);
 
-    // A visitor whose data connection was spoilt by a Challenge: reset it. False: no such visitor.
+    // A visitor whose data connection was spoilt by a Challenge: reset it. False: no such visitor,
+    // or one that only an authenticated Accept can touch.
     bool reset_visitor(const protocol::Uuid& id);
     void drop_pending() { pending_.drop_all(); }
     // Takes in what the engine has to report; true when it was something.

@@ -12,7 +12,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,7 +47,7 @@ struct TunnelClient {
     SourceHold source;
     bool authenticated{false};
     bool visitors_need_authentication{false};  // wire protocol §8.4
-    std::optional<protocol::Dialect> dialect;
+    protocol::Dialect dialect{protocol::Dialect::fork};
 };
 
 class Tunnel final : public Listener::Handler, public std::enable_shared_from_this<Tunnel> {

@@ -104,9 +104,7 @@ std::expected<void, std::string> Tunnels::open(std::uint16_t requested_port, Tun
     rows_[index] = tunnel;
     by_port_.emplace(*port, tunnel.get());
     ++tunnel->client().source->tunnel_count;
-    if (tunnel->client().dialect) {
-        hints_.tunnel_opened(tunnel->client().address.bytes, *tunnel->client().dialect);
-    }
+    hints_.tunnel_opened(tunnel->client().address.bytes, tunnel->client().dialect);
     context_.engine.open_tunnel(index, *port, tunnel->limits());
     context_.counters.add(ControlCounter::tunnels_opened_total);
     context_.counters.set(ControlCounter::tunnels_live, live_count());
@@ -129,9 +127,7 @@ void Tunnels::on_ended(Tunnel& tunnel) {
     by_port_.erase(tunnel.port());
     ports_.give_back(tunnel.port());
     --client.source->tunnel_count;
-    if (client.dialect) {
-        hints_.tunnel_closed(client.address.bytes, *client.dialect, base::monotonic_now());
-    }
+    hints_.tunnel_closed(client.address.bytes, client.dialect, base::monotonic_now());
     context_.counters.add(ControlCounter::tunnels_closed_total);
     context_.counters.set(ControlCounter::tunnels_live, live_count());
     if (tunnel.finished()) {
