@@ -157,9 +157,13 @@ void Pair::on_readable(Leg source) {
     if (direction.blocked) {
         return;  // on_writable goes on
     }
+    read_now(source);
+}
+
+void Pair::read_now(Leg source) {
     if (limiter(source).ready_at() > shard_->now()) {
         wait_for_tokens(source);
-    } else if (direction.path == Path::splice) {
+    } else if (reading(source).path == Path::splice) {
         pump(source);
     } else if (limiter(source).limited()) {
         read_limited(source);
@@ -427,7 +431,12 @@ void Pair::on_direction_timer(Leg source) {
     Direction& direction = reading(source);
     if (direction.waits_for_tokens) {
         direction.waits_for_tokens = false;
-        advance(source);
+        // Read in the order of the timers, which is fair, not in that of the kernel's readiness.
+        if (direction.source == Source::idle && !holds_bytes(direction)) {
+            read_now(source);
+        } else {
+            advance(source);
+        }
         return;
     }
     if (direction.source != Source::watching || !direction.has_pipe || direction.blocked) {

@@ -106,6 +106,7 @@ class Pair {
     void ask_for_more(Leg source);
     void wait_readable(Leg source);
     void wait_for_tokens(Leg source);
+    void read_now(Leg source);
     void read_limited(Leg source);
     void pump(Leg source);
     enum class Fill : std::uint8_t { again, wait, done };

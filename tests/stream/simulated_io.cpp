@@ -31,7 +31,7 @@ int SimulatedIo::make_socket(std::uint64_t stream, std::uint64_t expected_stream
 
 void SimulatedIo::deliver_events() {
     collect_events();
-    for (std::size_t left = events_.size(); left > 1; --left) {
+    for (std::size_t left = behaviour_.in_order ? 0 : events_.size(); left > 1; --left) {
         std::swap(events_[left - 1], events_[random_.between<std::size_t>(0, left - 1)]);
     }
     for (const Event& event : events_) {

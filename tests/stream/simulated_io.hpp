@@ -23,6 +23,7 @@ namespace bore::stream::testing {
 
 struct Behaviour {
     bool asynchronous{true};           // as io_uring; false: as epoll
+    bool in_order{false};              // events by slot; false: in random order
     unsigned deliver_percent{100};     // events that are delivered in the turn they become true
     unsigned short_percent{0};         // moves of less than possible
     unsigned would_block_percent{0};   // moves refused though possible
