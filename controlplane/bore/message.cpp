@@ -191,37 +191,35 @@ std::size_t utf8_character_bytes(std::string_view text) {
 }
 
 // One character as JSON writes it inside a string, in the spelling of the originals' serializer.
-ShortText escape(std::string_view character) {
-    ShortText out;
+std::string_view escape(std::string_view character, std::array<char, 6>& room) {
     const char first = character.front();
     const auto code = static_cast<std::uint8_t>(first);
     constexpr std::string_view plain = "\"\\\b\f\n\r\t";
     constexpr std::string_view letter = "\"\\bfnrt";
     if (const std::size_t index = plain.find(first); index != std::string_view::npos) {
-        out.append("\\");
-        out.append(letter.substr(index, 1));
-    } else if (code < 0x20) {
-        out.append("\\u00");
-        out.append(hex_digits.substr(code >> 4U, 1));
-        out.append(hex_digits.substr(code & 0xFU, 1));
-    } else {
-        out.append(character);
+        room = {'\\', letter[index]};
+        return {room.data(), 2};
     }
-    return out;
+    if (code < 0x20) {
+        room = {'\\', 'u', '0', '0', hex_digits[code >> 4U], hex_digits[code & 0xFU]};
+        return {room.data(), 6};
+    }
+    return character;
 }
 
 // Appends as many whole characters as fit into `limit_bytes` after escaping; true = all of them.
 bool append_escaped(EncodedFrame& frame, std::string_view text, std::size_t limit_bytes) {
     constexpr std::string_view replacement = "\xEF\xBF\xBD";  // U+FFFD
+    std::array<char, 6> room;
     std::size_t used = 0;
     while (!text.empty()) {
         const std::size_t size = utf8_character_bytes(text);
-        const ShortText piece = escape(size == 0 ? replacement : text.substr(0, size));
-        if (used + piece.view().size() > limit_bytes) {
+        const std::string_view piece = escape(size == 0 ? replacement : text.substr(0, size), room);
+        if (used + piece.size() > limit_bytes) {
             return false;
         }
-        frame.append(piece.view());
-        used += piece.view().size();
+        frame.append(piece);
+        used += piece.size();
         text.remove_prefix(std::max<std::size_t>(size, 1));
     }
     return true;
