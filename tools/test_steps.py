@@ -56,6 +56,7 @@ class Runner:
     def __init__(self, options):
         self.options = options
         self.log = None
+        self.built = {}
 
     def run(self, command, **environment):
         """Runs a command of the tree with its output in the step's log; its exit code."""
@@ -81,7 +82,12 @@ class Runner:
         return code == 0
 
     def build(self, result, kind):
-        return self.one(result, f"build {kind}", [ROOT / "tools/build", kind])
+        """Builds a kind once in a run; later steps only ask whether it is there."""
+        if kind not in self.built:
+            self.built[kind] = self.one(result, f"build {kind}", [ROOT / "tools/build", kind])
+        elif not self.built[kind]:
+            result.add(f"build {kind}", failure="did not build, see the step before")
+        return self.built[kind]
 
     def unit(self, result, kind):
         """meson test; GoogleTest writes down the single cases, others count as one each."""
@@ -89,9 +95,7 @@ class Runner:
         cases = LOGS / f"cases-{kind}"
         shutil.rmtree(cases, ignore_errors=True)
         cases.mkdir(parents=True)
-        # ThreadSanitizer needs a quiet address space layout; where that is not permitted it tries.
-        calm = ["setarch", "-R"] if kind == "tsan" and permitted(["setarch", "-R", "true"]) else []
-        code = self.run([*calm, "meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs",
+        code = self.run([*calm(kind), "meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs",
                          "--timeout-multiplier", "1" if kind == "release" else "5"],
                         GTEST_OUTPUT=f"xml:{cases}/", **SANITIZER_OPTIONS)
         failed_before = len(result.failures)
@@ -111,24 +115,33 @@ class Runner:
         if code != 0 and len(result.failures) == failed_before:
             result.add(f"meson test of {kind}", failure=f"exit code {code}")
 
-    def end_to_end(self, result, kind, quick):
-        report = LOGS / f"e2e-{kind}.xml"
+    def pytest(self, result, arguments, name, command=("/usr/bin/python3", "-B", "-m", "pytest")):
+        """pytest, or what runs it, with each case counted from its report."""
+        report = LOGS / f"{name}.xml"
         report.unlink(missing_ok=True)
-        programs = ROOT / "build" / kind / "controlplane"
-        calm = ["setarch", "-R"] if kind == "tsan" and permitted(["setarch", "-R", "true"]) else []
-        code = self.run([*calm, ROOT / "tests/e2e/run", "--server", programs / "relay/bore-server",
-                         "--client", programs / "client/bore", "--driver", "both",
-                         *(["--quick"] if quick else []), f"--junitxml={report}"],
-                        **SANITIZER_OPTIONS)
         failed_before = len(result.failures)
+        code = self.run([*command, *arguments, f"--junitxml={report}"], **SANITIZER_OPTIONS)
         if report.exists():
             read_junit(result, report)
         if code != 0 and len(result.failures) == failed_before:
-            result.add(f"end-to-end tests of {kind}", failure=f"exit code {code}")
+            result.add(f"pytest of {name}", failure=f"exit code {code}")
+
+    def end_to_end(self, result, kind, quick):
+        programs = ROOT / "build" / kind / "controlplane"
+        self.pytest(result, ["--server", programs / "relay/bore-server",
+                             "--client", programs / "client/bore", "--driver", "both",
+                             *(["--quick"] if quick else [])],
+                    f"e2e-{kind}", command=[*calm(kind), ROOT / "tests/e2e/run"])
 
 
-def permitted(command):
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+def calm(kind):
+    """GCC 12's ThreadSanitizer cannot run where the kernel spreads addresses over more than 28 bits;
+    setarch -R switches that off, where it is permitted."""
+    without = ["setarch", "-R"]
+    if kind != "tsan":
+        return []
+    usable = subprocess.run([*without, "true"], capture_output=True, check=False).returncode == 0
+    return without if usable else []
 
 
 def read_junit(result, file):
@@ -173,6 +186,7 @@ def step_unit(runner, result):
     """unit and architecture tests, release build"""
     if runner.build(result, "release"):
         runner.unit(result, "release")
+    runner.pytest(result, ["-q", "bench"], "bench")
 
 
 def step_install(runner, result):
@@ -184,8 +198,33 @@ def step_install(runner, result):
 
 def step_e2e(runner, result):
     """end-to-end tests on both drivers, release build"""
+    # The original clients; what cannot be had here is skipped by the tests, with its reason.
+    runner.run([ROOT / "tools/peers", "--only", "bore-0.6.0,bore-0.5.2"])
     if runner.build(result, "release"):
         runner.end_to_end(result, "release", quick=runner.options.quick)
+
+
+def step_kernel(runner, result):
+    """smoke test on Debian 12's own kernel 6.1, in QEMU"""
+    if not runner.build(result, "release"):
+        return
+    programs = ROOT / "build/release/controlplane"
+    code = runner.run([ROOT / "tests/e2e/qemu/run", "--server", programs / "relay/bore-server",
+                       "--client", programs / "client/bore"])
+    log = pathlib.Path(runner.log.name).read_text(encoding="utf-8", errors="replace")
+    # The guest's pytest closes with "== 12 passed, 1 skipped in 40.1s ==".
+    closing = [line for line in log.splitlines() if re.search(r"\d+ (passed|failed).* in [\d.]+", line)]
+    counts = collections.Counter({word: int(count) for count, word in re.findall(
+        r"(\d+) (passed|failed|errors?|skipped)", closing[-1])}) if closing else {}
+    if code == 77:
+        reason = re.search(r"^SKIPPED: (.*)", log, re.MULTILINE)
+        result.add("kernel 6.1", skip=reason.group(1) if reason else "the packages cannot be had")
+    elif code != 0 or not counts.get("passed"):
+        result.add("smoke test on kernel 6.1", failure=f"exit code {code}")
+    else:
+        result.passed += counts["passed"]
+        if counts["skipped"]:
+            result.skips["in the guest; the log has the reasons"] += counts["skipped"]
 
 
 def step_tidy(runner, result):
