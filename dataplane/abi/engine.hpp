@@ -62,13 +62,13 @@ enum class OpenError : std::uint8_t {
     draining,  // drain() was called
 };
 
-#define BORE_END_REASONS(X)                                                      \
-    X(fin, "both directions ended in order")                                     \
-    X(reset, "a leg was reset by its peer; the other leg was reset, too")        \
-    X(error, "a leg failed with a socket error; the other leg was reset")        \
-    X(idle, "no byte moved for the idle timeout")                                \
-    X(half_closed, "one direction had ended and the other outlived its timeout") \
-    X(closed, "closed by the control plane")                                     \
+#define BORE_END_REASONS(X)                                                                 \
+    X(fin, "both directions ended in order")                                                \
+    X(reset, "a leg was reset by its peer; the other leg was reset, too")                   \
+    X(error, "a leg failed with a socket error; the other leg was reset")                   \
+    X(idle, "no byte moved for the idle timeout")                                           \
+    X(half_closed, "one direction had ended and no byte moved for the half-closed timeout") \
+    X(closed, "closed by the control plane")                                                \
     X(drained, "cut at the drain deadline")
 
 enum class EndReason : std::uint8_t {
@@ -123,8 +123,8 @@ class Engine {
     // Appends up to a bounded batch of events; true when more may wait.
     [[nodiscard]] virtual bool poll_events(std::vector<PairEnded>& events) = 0;
 
-    // Makes every worker turn its loop once, so that its heartbeat_ns moves: a worker asleep and one
-    // that is stuck look alike otherwise. For the watchdog.
+    // Makes every worker turn its loop once, so that its heartbeat_ns moves: a worker asleep and
+    // one that is stuck look alike otherwise. For the watchdog.
     virtual void wake_workers() {}
 
     [[nodiscard]] virtual std::uint32_t worker_count() const = 0;

@@ -64,7 +64,7 @@ class Io {
     virtual void watch_writable(Pair& pair, Leg target) = 0;
 
     // Nonblocking, answered at once.
-    // `bytes` is valid until the next call of any function here.
+    // `bytes` is valid until the next read.
     virtual IoResult read(Pair& pair, Leg source, std::size_t max_bytes,
                           std::span<const std::byte>& bytes) = 0;
     virtual IoResult send(Pair& pair, Leg target, std::span<const std::byte> bytes) = 0;

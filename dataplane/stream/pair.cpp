@@ -20,6 +20,8 @@ constexpr int pump_rounds = 4;
 // How often a leg that nothing watches is asked whether it was reset.
 constexpr base::Nanoseconds supervision_ns = 500 * base::millisecond_ns;
 
+constexpr base::Nanoseconds never = ~base::Nanoseconds{0};
+
 bool is_reset(int error_number) {
     return error_number == ECONNRESET || error_number == EPIPE || error_number == ENOTCONN;
 }
@@ -627,39 +629,41 @@ void Pair::supervise_from_now() {
     }
 }
 
-void Pair::arm_pair_timer() {
+// When no byte has moved for too long, and what that is called then.
+Pair::Deadline Pair::quiet_deadline() {
     const TunnelEntry& tunnel = shard_->tunnel(tunnel_index_);
     const std::uint64_t idle_ms = tunnel.idle_timeout_ms.load(std::memory_order_relaxed);
     const std::uint64_t half_closed_ms =
         tunnel.half_closed_timeout_ms.load(std::memory_order_relaxed);
-    base::Nanoseconds due = ~base::Nanoseconds{0};
+    Deadline deadline{.at = never, .reason = EndReason::idle};
     if (idle_ms != 0) {
-        due = std::min(due, active_at_ + idle_ms * base::millisecond_ns);
+        deadline.at = active_at_ + idle_ms * base::millisecond_ns;
     }
     if (half_closed_ms != 0 && half_closed_at_ != 0) {
-        due = std::min(due, half_closed_at_ + half_closed_ms * base::millisecond_ns);
+        // Not from the FIN alone: a long answer behind it goes on as long as it moves.
+        const base::Nanoseconds at =
+            std::max(active_at_, half_closed_at_) + half_closed_ms * base::millisecond_ns;
+        if (at < deadline.at) {
+            deadline = {.at = at, .reason = EndReason::half_closed};
+        }
     }
+    return deadline;
+}
+
+void Pair::arm_pair_timer() {
+    base::Nanoseconds due = quiet_deadline().at;
     if (supervised_) {
         due = std::min(due, shard_->now() + supervision_ns);
     }
-    if (due != ~base::Nanoseconds{0}) {
+    if (due != never) {
         shard_->timers().arm(timer_, due);
     }
 }
 
 void Pair::on_pair_timer() {
-    const TunnelEntry& tunnel = shard_->tunnel(tunnel_index_);
-    const base::Nanoseconds now = shard_->now();
-    const std::uint64_t idle_ms = tunnel.idle_timeout_ms.load(std::memory_order_relaxed);
-    const std::uint64_t half_closed_ms =
-        tunnel.half_closed_timeout_ms.load(std::memory_order_relaxed);
-    if (idle_ms != 0 && now >= active_at_ + idle_ms * base::millisecond_ns) {
-        end(EndReason::idle, true);
-        return;
-    }
-    if (half_closed_ms != 0 && half_closed_at_ != 0 &&
-        now >= half_closed_at_ + half_closed_ms * base::millisecond_ns) {
-        end(EndReason::half_closed, true);
+    const Deadline quiet = quiet_deadline();
+    if (shard_->now() >= quiet.at) {
+        end(quiet.reason, true);
         return;
     }
     supervised_ = false;

@@ -127,6 +127,11 @@ class Pair {
     void on_pair_timer();
     void supervise_from_now();
     [[nodiscard]] bool unobserved(Leg leg) const;
+    struct Deadline {
+        base::Nanoseconds at;
+        abi::EndReason reason;
+    };
+    [[nodiscard]] Deadline quiet_deadline();
     void arm_pair_timer();
     [[nodiscard]] RateLimiter& limiter(Leg source);
     Io& io();

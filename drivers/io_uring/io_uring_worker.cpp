@@ -230,7 +230,8 @@ void IoUringWorker::on_receive(UringPair& pair, Leg source, const io_uring_cqe& 
     if (has_buffer) {
         ring_->recycle(buffer_id);
     }
-    if (last && state.wants_receive && pair.live()) {
+    // on_data may have asked for the next receive already.
+    if (last && state.wants_receive && !state.receive_armed && pair.live()) {
         state.wants_receive = false;
         pair.on_receive_stopped(source);
     }

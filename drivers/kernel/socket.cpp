@@ -3,6 +3,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,6 +28,12 @@ int shutdown_write(int socket) {
 }
 
 int socket_error(int socket) {
+    // SO_ERROR alone reports soft errors as well (a route that is gone for a moment), which must
+    // not end a connection (RFC 1122, 4.2.3.9); poll(2) knows only the hard ones.
+    pollfd state{.fd = socket, .events = 0, .revents = 0};
+    if (::poll(&state, 1, 0) <= 0 || (state.revents & POLLERR) == 0) {
+        return 0;
+    }
     int error_number = 0;
     socklen_t size = sizeof error_number;
     ::getsockopt(socket, SOL_SOCKET, SO_ERROR, &error_number, &size);

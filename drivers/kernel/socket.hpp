@@ -12,7 +12,7 @@ namespace bore::drivers {
 [[nodiscard]] stream::IoResult send_some(int socket, std::span<const std::byte> bytes);
 [[nodiscard]] stream::IoResult receive_some(int socket, std::span<std::byte> buffer);
 [[nodiscard]] int shutdown_write(int socket);
-// SO_ERROR, which it clears, or 0.
+// The error that ended the connection (it is cleared), or 0.
 [[nodiscard]] int socket_error(int socket);
 // SO_RCVLOWAT: readiness and wake-ups only from this many bytes on; the end always counts.
 void set_low_water(int socket, std::size_t bytes);

@@ -280,7 +280,7 @@ TEST_P(PairTest, IdleTimeoutCountsFromTheLastByte) {
     EXPECT_TRUE(pair.visitor->closed_by_reset);
 }
 
-TEST_P(PairTest, HalfClosedTimeoutStartsWithTheFirstFin) {
+TEST_P(PairTest, HalfClosedTimeoutCountsFromTheFirstFin) {
     world_.tunnels.entry(0).set({.half_closed_timeout_ms = 1'000});
     OpenedPair pair = world_.open(0, 1);
     world_.run(3 * second_ns, 10 * millisecond_ns);
@@ -289,6 +289,19 @@ TEST_P(PairTest, HalfClosedTimeoutStartsWithTheFirstFin) {
     world_.run(900 * millisecond_ns);
     EXPECT_FALSE(pair.visitor->closed);
     world_.run(150 * millisecond_ns);
+    expect_end(EndReason::half_closed);
+}
+
+TEST_P(PairTest, AnAnswerBehindAFinMayTakeLongerThanTheHalfClosedTimeout) {
+    world_.tunnels.entry(0).set({.half_closed_timeout_ms = 1'000});
+    OpenedPair pair = world_.open(0, 1);
+    pair.visitor->peer_finishes();
+    for (int second = 0; second < 10; ++second) {
+        pair.client->peer_sends(1'000);
+        world_.run(900 * millisecond_ns, 10 * millisecond_ns);
+        ASSERT_FALSE(pair.visitor->closed);
+    }
+    world_.run(200 * millisecond_ns);
     expect_end(EndReason::half_closed);
 }
 
