@@ -84,7 +84,8 @@ class Io {
     // `empty` false: bytes are still in it, so it cannot be lent again.
     virtual void return_pipe(Pair& pair, Leg source, bool empty) = 0;
 
-    // Ends everything that is under way and closes both sockets, by reset or in order.
+    // Ends everything that is under way and closes both sockets, by reset or in order (a leg that
+    // was not shut down sends its FIN now).
     // Pair::on_closed follows when nothing is left; it may come before close() returns.
     virtual void close(Pair& pair, bool reset) = 0;
 };

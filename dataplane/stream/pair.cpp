@@ -520,11 +520,14 @@ void Pair::finish(Leg source) {
         direction.has_pipe = false;
         io().return_pipe(*this, source, true);
     }
+    if (reading(other(source)).finished) {
+        end(EndReason::fin,
+            false);  // close(2) sends the FIN: nothing is left to read on either leg
+        return;
+    }
     const int error_number = io().shutdown_write(*this, other(source));
     if (error_number != 0) {
         fail(error_number);
-    } else if (reading(other(source)).finished) {
-        end(EndReason::fin, false);
     } else {
         half_closed_at_ = shard_->now();
         supervised_ = true;

@@ -156,6 +156,7 @@ class SimulatedIo final : public Io {
     void deliver_receive(SimulatedPair& pair, Leg leg);
     [[nodiscard]] bool deliver_chunk(SimulatedPair& pair, Leg leg);
     void finish_close(SimulatedPair& pair);
+    static void send_fin(Connection& target, const Connection& source);
     [[nodiscard]] std::size_t cut(std::size_t bytes);
     // What a read of `max_bytes` yields; bytes only counts.
     [[nodiscard]] IoResult take_from(Connection& connection, std::size_t max_bytes);
