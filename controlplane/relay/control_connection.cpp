@@ -176,8 +176,13 @@ void ControlConnection::claim_visitor(const Step& step) {
 void ControlConnection::close_now(const Step& step) {
     if (step.how == CloseHow::reset) {
         reset_on_close(socket());
-        if (port_.pairs().reset_visitor(step.visitor_id) && step.learned) {
-            port_.tunnels().hints().seen(peer_.address.bytes, *step.learned, base::monotonic_now());
+        // An Accept that names no visitor of its own is somebody's guess, not a misfire.
+        if (port_.pairs().reset_visitor(step.visitor_id)) {
+            context_.counters.add(ControlCounter::challenge_misfire_total);
+            if (step.learned) {
+                port_.tunnels().hints().seen(peer_.address.bytes, *step.learned,
+                                             base::monotonic_now());
+            }
         }
     }
     waiting_.reset();
