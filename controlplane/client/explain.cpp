@@ -134,8 +134,8 @@ std::string explain_handshake(std::string_view relay, const protocol::ClientStep
         case Failure::none:
             break;
     }
-    const bool waited = contains(failed.text, protocol::error_text::timed_out);
-    return front + (waited && options.mode != protocol::DialectMode::automatic
+    // A relay that waits for the other dialect says nothing until one of the two gives up.
+    return front + (options.mode != protocol::DialectMode::automatic
                         ? "it may speak the other dialect: leave --auth-dialect out"
                         : "is it a bore relay, and is it healthy?");
 }
