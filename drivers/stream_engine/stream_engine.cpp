@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstring>
 #include <future>
@@ -38,7 +39,8 @@ struct Member {
     stream::WorkerQueues queues;
     WakeEvent wake;
     std::thread thread;
-    std::vector<std::uint32_t> generations;  // by slot; the count of slots ever used
+    std::atomic<bool> ended{false};          // the worker takes no more commands
+    std::vector<std::uint32_t> generations;  // by slot, odd while a pair is live in it
     std::vector<std::uint32_t> free_slots;
     std::uint32_t live_pairs{0};
 };
@@ -81,6 +83,7 @@ class StreamEngine final : public abi::Engine {
                                                                 MakeWorker make_worker);
     [[nodiscard]] std::uint32_t choose_member() const;
     [[nodiscard]] static bool send(Member& member, Command&& command);
+    static void send_surely(Member& member, Command&& command);
 
     StreamEngineOptions options_;
     abi::Statistics& statistics_;
@@ -136,37 +139,39 @@ std::expected<void, std::string> StreamEngine::start_member(std::uint32_t worker
     if (!options_.cpus.empty()) {
         cpu = options_.cpus[worker_index % options_.cpus.size()];
     }
-    // By value what must outlive this function; `started` is used before it returns.
-    member.thread = std::thread([this, &member, &started, worker_index, cpu, make_worker] {
-        sigset_t all;
-        ::sigfillset(&all);
-        ::pthread_sigmask(SIG_BLOCK, &all, nullptr);  // signals are the control thread's
-        const std::string name = "bore-worker-" + std::to_string(worker_index);
-        ::pthread_setname_np(::pthread_self(), name.c_str());
-        if (cpu >= 0) {
-            cpu_set_t set;
-            CPU_ZERO(&set);
-            CPU_SET(static_cast<std::size_t>(cpu), &set);
-            const int pinned = ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set);
-            if (pinned != 0) {
-                started.set_value("cpus: worker " + std::to_string(worker_index) +
-                                  " cannot run on CPU " + std::to_string(cpu) + " (" +
-                                  std::strerror(pinned) + "); name CPUs of this machine's set");
-                return;
+    // The promise moves into the thread: setting it may touch it after the future woke up.
+    member.thread = std::thread(
+        [this, &member, started = std::move(started), worker_index, cpu, make_worker]() mutable {
+            sigset_t all;
+            ::sigfillset(&all);
+            ::pthread_sigmask(SIG_BLOCK, &all, nullptr);  // signals are the control thread's
+            const std::string name = "bore-worker-" + std::to_string(worker_index);
+            ::pthread_setname_np(::pthread_self(), name.c_str());
+            if (cpu >= 0) {
+                cpu_set_t set;
+                CPU_ZERO(&set);
+                CPU_SET(static_cast<std::size_t>(cpu), &set);
+                const int pinned = ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set);
+                if (pinned != 0) {
+                    started.set_value("cpus: worker " + std::to_string(worker_index) +
+                                      " cannot run on CPU " + std::to_string(cpu) + " (" +
+                                      std::strerror(pinned) + "); name CPUs of this machine's set");
+                    return;
+                }
             }
-        }
-        auto worker = make_worker(WorkerContext{.worker_index = worker_index,
-                                                .statistics = statistics_,
-                                                .tunnels = tunnels_,
-                                                .queues = member.queues,
-                                                .wake = member.wake,
-                                                .announcements = announcements_,
-                                                .busy_poll_us = options_.busy_poll_us});
-        started.set_value(worker ? std::string() : worker.error());
-        if (worker) {
-            (*worker)->run();
-        }
-    });
+            auto worker = make_worker(WorkerContext{.worker_index = worker_index,
+                                                    .statistics = statistics_,
+                                                    .tunnels = tunnels_,
+                                                    .queues = member.queues,
+                                                    .wake = member.wake,
+                                                    .announcements = announcements_,
+                                                    .busy_poll_us = options_.busy_poll_us});
+            started.set_value(worker ? std::string() : worker.error());
+            if (worker) {
+                (*worker)->run();
+            }
+            member.ended.store(true);
+        });
     std::string error = start_error.get();
     if (!error.empty()) {
         member.thread.join();
@@ -230,6 +235,14 @@ bool StreamEngine::send(Member& member, Command&& command) {
     return true;
 }
 
+// A full ring empties within one turn of the worker's loop.
+void StreamEngine::send_surely(Member& member, Command&& command) {
+    while (!member.ended.load() && !send(member, std::move(command))) {
+        member.wake.wake();
+        std::this_thread::yield();
+    }
+}
+
 std::expected<PairHandle, OpenError> StreamEngine::open_pair(PairRequest&& request) {
     if (draining_) {
         return std::unexpected(OpenError::draining);
@@ -261,25 +274,23 @@ std::expected<PairHandle, OpenError> StreamEngine::open_pair(PairRequest&& reque
 }
 
 void StreamEngine::close_pair(PairHandle handle) {
-    Member& member = members_[handle.slot_index >> slot_bits];
-    Command command{.kind = Command::Kind::close,
-                    .slot_index = handle.slot_index & (slots_per_worker - 1),
-                    .generation = handle.generation};
-    // A full ring empties within one turn of the worker's loop.
-    while (!send(member, std::move(command))) {
-        member.wake.wake();
-        std::this_thread::yield();
+    const std::uint32_t worker_index = handle.slot_index >> slot_bits;
+    const std::uint32_t slot_index = handle.slot_index & (slots_per_worker - 1);
+    if (worker_index >= members_.size() ||
+        slot_index >= members_[worker_index].generations.size() ||
+        members_[worker_index].generations[slot_index] != handle.generation) {
+        return;  // its end was polled already
     }
+    send_surely(members_[worker_index], Command{.kind = Command::Kind::close,
+                                                .slot_index = slot_index,
+                                                .generation = handle.generation});
 }
 
 void StreamEngine::drain(base::Nanoseconds deadline) {
     draining_ = true;
     for (Member& member : members_) {
         if (member.thread.joinable()) {
-            while (!send(member, Command{.kind = Command::Kind::drain, .deadline = deadline})) {
-                member.wake.wake();
-                std::this_thread::yield();
-            }
+            send_surely(member, Command{.kind = Command::Kind::drain, .deadline = deadline});
         }
     }
 }
@@ -306,6 +317,7 @@ bool StreamEngine::poll_events(std::vector<PairEnded>& events) {
             if (!event) {
                 break;
             }
+            ++member.generations[event->handle.slot_index];  // the handle is void from now on
             member.free_slots.push_back(event->handle.slot_index);
             --member.live_pairs;
             event->handle.slot_index |= worker_index << slot_bits;
