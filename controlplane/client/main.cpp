@@ -13,6 +13,7 @@
 #include "controlplane/client/client.hpp"
 #include "controlplane/client/logging.hpp"
 #include "controlplane/config/client_config.hpp"
+#include "dataplane/abi/limits.hpp"
 #include "dataplane/abi/statistics.hpp"
 #include "drivers/stream_engine/stream_engine.hpp"
 
@@ -22,22 +23,25 @@ namespace {
 
 using bore::config::ClientConfig;
 
-// Raises the soft limit of descriptors to the hard one and says how many pairs fit: two sockets
-// each, beside those of the loops and the pipes that bulk flows borrow.
+// Raises the soft limit of descriptors to the hard one and says how many pairs fit.
 std::size_t max_pairs_of_descriptor_limit() {
-    constexpr rlim_t reserved = 256;
-    constexpr rlim_t least = 2 * 16;
-    constexpr rlim_t sensible = 1U << 20U;  // RLIM_INFINITY would make the sum meaningless
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) {
-        return least / 2;
+        limit.rlim_cur = 1'024;
     }
     const rlimit raised{.rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max};
     if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) {
         limit.rlim_cur = limit.rlim_max;
     }
-    const rlim_t usable = std::min(limit.rlim_cur, sensible);
-    return static_cast<std::size_t>(std::max(usable, reserved + least) - reserved) / 2;
+    // A pair has two sockets and, while both directions are bulk, two pipes of two descriptors; the
+    // engine lends a bounded number of pipes.
+    constexpr rlim_t other = 64;
+    constexpr rlim_t pipes = 2 * bore::abi::max_pipes_per_worker;
+    constexpr rlim_t most = 1U << 20U;  // RLIM_INFINITY would make the sum meaningless
+    const rlim_t usable = std::clamp(limit.rlim_cur, other + 6, most) - other;
+    const rlim_t pairs = std::max(usable / 6, usable > pipes ? (usable - pipes) / 2 : 0);
+    spdlog::debug("{} open files are allowed: {} visitors at once", limit.rlim_cur, pairs);
+    return static_cast<std::size_t>(pairs);
 }
 
 bore::drivers::StreamDriver driver_of(bore::config::StreamDriver driver) {

@@ -77,9 +77,10 @@ asio::awaitable<int> Tunnel::run() {
                         log_prefix_, ending.text);
             co_return ending.orderly ? 0 : 1;
         }
-        if (ending.retry_mode && options_.mode != *ending.retry_mode) {
-            options_.mode = *ending.retry_mode;
-            continue;
+        // What was learned holds for one attempt; behind the same name may be another relay later.
+        options_.mode = ending.retry_mode.value_or(mode_of(session_.config.auth_dialect));
+        if (ending.retry_mode) {
+            continue;  // at once, and at most once: a forced mode gives no retry_mode
         }
         plan_next_port(ending);
         const auto delay = backoff_.next();
@@ -94,10 +95,8 @@ asio::awaitable<int> Tunnel::run() {
 }
 
 bool Tunnel::is_final(const Ending& ending) const {
-    if (ending.retry_mode && options_.mode != *ending.retry_mode) {
-        return false;
-    }
-    return session_.config.no_reconnect || (ending.hopeless && !was_up_);
+    const bool gives_up = session_.config.no_reconnect || (ending.hopeless && !was_up_);
+    return gives_up && !ending.retry_mode;
 }
 
 void Tunnel::plan_next_port(const Ending& ending) {
@@ -215,6 +214,10 @@ Tunnel::Ending Tunnel::handshake_failed(const protocol::ClientStep& failed) cons
                   .hopeless = failed.failure != Failure::lost,
                   .port_refused = failed.failure == Failure::port,
                   .retry_mode = failed.retry_mode};
+    if (ending.port_refused && was_up_) {
+        ending.text = "the relay " + relay_name_ + " does not give public port " +
+                      std::to_string(wanted_port_) + " back yet: " + failed.text;
+    }
     if (auto foreign = explain_foreign_peer(relay_name_, first_bytes_); !foreign.empty()) {
         ending.text = std::move(foreign);
         ending.hopeless = true;

@@ -54,6 +54,9 @@ TEST(Reconnect, PortThatIsStillTakenIsTriedAgain) {
     control.send_frame(R"("Heartbeat")");
     EXPECT_EQ(client.wait_for_end(100), std::nullopt);
     EXPECT_EQ(announced_count(client), 1U);
+    EXPECT_NE(client.log().wait_for("does not give public port 41000 back yet: server error: port "
+                                    "already in use; trying again"),
+              "");
 }
 
 TEST(Reconnect, WithoutAPortOfItsOwnItTakesAnotherOneInTheEnd) {
