@@ -204,17 +204,20 @@ void Log::write(config::LogLevel level, std::string_view message, Fields fields)
                                           : format_log_text(message, fields));
 }
 
-void Log::debug(std::string_view message, Fields fields) {
-    write(config::LogLevel::debug, message, fields);
+void Log::debug(std::string_view message, FieldList fields) {
+    write(config::LogLevel::debug, message, {fields.begin(), fields.size()});
+}
+void Log::info(std::string_view message, FieldList fields) {
+    write(config::LogLevel::info, message, {fields.begin(), fields.size()});
 }
 void Log::info(std::string_view message, Fields fields) {
     write(config::LogLevel::info, message, fields);
 }
-void Log::warning(std::string_view message, Fields fields) {
-    write(config::LogLevel::warning, message, fields);
+void Log::warning(std::string_view message, FieldList fields) {
+    write(config::LogLevel::warning, message, {fields.begin(), fields.size()});
 }
-void Log::error(std::string_view message, Fields fields) {
-    write(config::LogLevel::error, message, fields);
+void Log::error(std::string_view message, FieldList fields) {
+    write(config::LogLevel::error, message, {fields.begin(), fields.size()});
 }
 
 }  // namespace bore::relay

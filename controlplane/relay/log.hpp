@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -39,7 +40,8 @@ struct LogField {
 
 class Log {
   public:
-    using Fields = std::initializer_list<LogField>;
+    using Fields = std::span<const LogField>;
+    using FieldList = std::initializer_list<LogField>;
 
     struct Options {
         config::LogLevel level{config::LogLevel::info};
@@ -57,10 +59,11 @@ class Log {
     // Where left-out lines are counted.
     void count_dropped_in(abi::ControlCounters& counters) { counters_ = &counters; }
 
-    void debug(std::string_view message, Fields fields = {});
-    void info(std::string_view message, Fields fields = {});
-    void warning(std::string_view message, Fields fields = {});
-    void error(std::string_view message, Fields fields = {});
+    void debug(std::string_view message, FieldList fields = {});
+    void info(std::string_view message, FieldList fields = {});
+    void info(std::string_view message, Fields fields);
+    void warning(std::string_view message, FieldList fields = {});
+    void error(std::string_view message, FieldList fields = {});
 
     // True when a line about one visitor or one handshake may be written now.
     [[nodiscard]] bool sample();

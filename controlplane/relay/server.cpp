@@ -188,19 +188,22 @@ bool Server::workers_alive() const {
 // ---- SIGUSR1
 
 void Server::log_counters() {
-    const auto log_value = [this](const abi::CounterInfo& info, std::uint64_t value) {
+    // One line, so that no other comes between.
+    std::vector<LogField> fields;
+    const auto add = [&fields](const abi::CounterInfo& info, std::uint64_t value) {
         if (value != 0 && !info.name.ends_with("_ns")) {
-            parts_.log.info("counter", {{info.name, value}});
+            fields.emplace_back(info.name, value);
         }
     };
     for (std::size_t index = 0; index < abi::control_counter_infos.size(); ++index) {
-        log_value(abi::control_counter_infos[index],
-                  context_.counters.get(static_cast<ControlCounter>(index)));
+        add(abi::control_counter_infos[index],
+            context_.counters.get(static_cast<ControlCounter>(index)));
     }
     for (std::size_t index = 0; index < abi::worker_counter_infos.size(); ++index) {
-        log_value(abi::worker_counter_infos[index],
-                  parts_.statistics.worker_total(static_cast<WorkerCounter>(index)));
+        add(abi::worker_counter_infos[index],
+            parts_.statistics.worker_total(static_cast<WorkerCounter>(index)));
     }
+    parts_.log.info("counters", fields);
     log_tunnels();
 }
 

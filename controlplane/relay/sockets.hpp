@@ -39,7 +39,5 @@ void watch_peer(int socket, std::uint32_t dead_timeout_ms);
 [[nodiscard]] std::size_t unacknowledged_bytes(int socket);
 // The next close() resets the connection.
 void reset_on_close(int socket);
-// The port that the socket is bound to.
-[[nodiscard]] std::uint16_t local_port(int socket);
 
 }  // namespace bore::relay

@@ -106,13 +106,15 @@ bool Sources::charge(Source& source, base::Nanoseconds now) const {
     if (limits_.handshake_rate_per_source == 0) {
         return true;
     }
-    const base::Nanoseconds full_at = std::max(source.full_at, now) + token_ns();
     const std::uint64_t burst =
         std::uint64_t{limits_.handshake_rate_per_source} + source.pending_count;
-    if (full_at - now > burst * token_ns()) {
+    // A debt made while visitors waited does not outlive them: no more than the present burst.
+    const base::Nanoseconds latest = now + burst * token_ns();
+    source.full_at = std::clamp(source.full_at, now, latest);
+    if (source.full_at + token_ns() > latest) {
         return false;
     }
-    source.full_at = full_at;
+    source.full_at += token_ns();
     return true;
 }
 
