@@ -19,7 +19,7 @@ def pytest_addoption(parser):
     group.addoption("--server", help="bore-server (default: the newest under build/)")
     group.addoption("--client", help="bore (default: the newest under build/)")
     group.addoption("--driver", choices=(*DRIVERS, "both"), default="both", help="stream driver of relay and client")
-    group.addoption("--quick", action="store_true", help="64 MiB instead of 1 GiB, no test that is slow by nature")
+    group.addoption("--quick", action="store_true", help="64 MiB instead of 1 GiB, 1,000 visitors instead of 5,000")
     group.addoption("--bulk-mib", type=int, help="size of a bulk transfer (default 1024, quick 64)")
     group.addoption("--peers", default=str(peers.default_directory()), help="folder with bore-0.6.0 and bore-0.5.2")
 
@@ -57,14 +57,6 @@ def pytest_generate_tests(metafunc):
         else:
             names = DRIVERS if chosen == "both" else (chosen,)
         metafunc.parametrize("driver", names)
-
-
-def pytest_collection_modifyitems(config, items):
-    if config.getoption("--quick"):
-        reason = pytest.mark.skip(reason="slow by nature, left out by --quick")
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(reason)
 
 
 @pytest.fixture(autouse=True)

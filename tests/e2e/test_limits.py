@@ -115,7 +115,6 @@ def test_tunnels_in_total(start_relay, open_tunnel):
     assert relay.counters()["tunnels_refused_limit_total"] == 1
 
 
-@pytest.mark.slow
 @pytest.mark.limit(180)
 def test_10000_tunnels(request, start_relay, open_tunnel):
     count, limit = 10_000, request.config.descriptor_limit
