@@ -80,9 +80,14 @@ def works(seconds, idle_pairs):
     arguments = ("rr", "--size", "64", "--connections", "64", *timed)
     many = ["nginx", "haproxy", "rust+rust", "rathole", "ours+rust", "ours+bore"]
     found.append(Work("rr64", "rr", arguments, many, requests))
-    arguments = ("rr", "--size", "20000", "--connections", "4", *timed)
     large = ["nginx", "rust+rust", "rathole", "ours+rust", "ours+bore"]
-    found.append(Work("rr20k", "rr", arguments, large, requests))
+    for name, sizes in (
+        ("rr20k", ("--size", "20000", "--service-quickack")),
+        ("rr20k-down", ("--size", "64", "--response-size", "20000")),
+        ("rr20k-nagle", ("--size", "20000")),
+    ):
+        arguments = ("rr", *sizes, "--connections", "4", *timed)
+        found.append(Work(name, "rr", arguments, large, requests))
     short = ["nginx", "haproxy", "rust+rust", "rathole", "frp", "ours+rust", "ours+bore", "ours+plain"]
     arguments = ("short", *timed)
     found.append(Work("short", "short", arguments, short, ("cpu_us_per_connection", "p50_us")))
@@ -122,7 +127,11 @@ def requirements():
     must("the same, busy polling", "rr1", "p50_us", "ours:busy+rust", "rust+rust", None)
     text = "64 connections, 64 bytes"
     must(text, "rr64", "cpu_us_per_request", "ours+rust", "rust+rust", 0.75)
-    must("20 kB round trip, 4 connections", "rr20k", "p99_us", "ours+rust", None, 1000)
+    text = "20 kB round trip, 4 connections"
+    must(text, "rr20k", "p99_us", "ours+rust", None, 1000)
+    must("64 bytes there, 20 kB back", "rr20k-down", "p99_us", "ours+rust", None, 1000)
+    # The client's Nagle and the service's delayed acknowledgement meet on their own leg.
+    must(f"{text}, service delays its acknowledgements", "rr20k-nagle", "p50_us", "ours+rust", "rust+rust", None)
     text = "short connections"
     must(text, "short", "cpu_us_per_connection", "ours+rust", "rust+rust", 0.55)
     must(text, "short", "cpu_us_per_connection", "ours+rust", "rathole", 1.0)

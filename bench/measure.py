@@ -123,6 +123,19 @@ class Namespace:
             preexec_fn=_in_child,
         )
 
+    def wait_listening(self, port, process, seconds=15):
+        """Until somebody listens on the port; False when the process ended or the time is over."""
+        deadline = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < deadline:
+            for table in ("tcp", "tcp6"):
+                with open(f"/proc/{self.holder.pid}/net/{table}") as lines:
+                    fields = [line.split() for line in lines]
+                # The local address ends in the port; 0A is the state of a listener.
+                if any(f[3] == "0A" and f[1].endswith(f":{port:04X}") for f in fields):
+                    return True
+            time.sleep(0.02)
+        return False
+
     def stop(self):
         for process in reversed(self.processes):
             process.terminate()

@@ -14,6 +14,17 @@ from measure import Namespace, descriptor_limit, family
 
 PUBLIC_PORT = 10001
 SERVICE_PORT = 9000
+# Where a relay waits for its tunnel client; without a tunnel, for visitors.
+CONTROL_PORTS = {
+    "nginx": PUBLIC_PORT,
+    "haproxy": PUBLIC_PORT,
+    "rust": 7835,
+    "ours": 7835,
+    "rathole": 2333,
+    "frp": 7000,
+}
+# These end both directions when one has ended.
+WITHOUT_HALF_CLOSE = ("frp",)
 TARGET = f"127.0.0.1:{PUBLIC_PORT}"
 NGINX_STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
@@ -172,7 +183,8 @@ class Setup:
             if self.client_kind != "plain":
                 self._start([self.programs["load"], "serve", "--listen", f"127.0.0.1:{SERVICE_PORT}"])
             self.relay = self._start(self._relay_command())
-            time.sleep(0.2)
+            # What ended or never listened shows below, with its log.
+            self.namespace.wait_listening(CONTROL_PORTS[self.relay_kind], self.relay)
             client = self._client_command()
             if client:
                 self._start(client)
@@ -234,7 +246,7 @@ class Setup:
             case "frp":
                 return [programs["frps"], "-c", self._file("frps.toml", FRP_SERVER)]
             case "ours":
-                level = ["--log-level", "warn"]
+                level = ["--open", "--log-level", "warn"]
                 return [programs["server"], *ports, *level, *VARIANTS[self.variant]]
         raise ValueError(f"no relay '{self.relay_kind}'")
 
@@ -257,7 +269,7 @@ class Setup:
         raise ValueError(f"no tunnel client '{self.client_kind}'")
 
     def _wait_until_it_relays(self):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 20
         probe = [self.programs["load"], "short", "--to", TARGET, "--count", "1", "--concurrency", "1"]
         while True:
             if self.namespace.run(probe, 15).returncode == 0:

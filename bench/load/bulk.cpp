@@ -52,12 +52,12 @@ class BulkVisitor final : public Handler {
     }
 
     // The time is over.
-    void stop() {
+    void stop(bool abrupt) {
         if (ended_) {
             return;
         }
         stopped_ = true;
-        if (opening_.work == Work::download) {
+        if (abrupt || opening_.work == Work::download) {
             return end(!receiver_.mismatched());
         }
         finish_sending();
@@ -209,7 +209,7 @@ class Bulk {
         }
         if (options.bytes == 0 && !loop_.run_until(started + to_ns(options.seconds), all_ended)) {
             for (const auto& visitor : visitors_) {
-                visitor->stop();
+                visitor->stop(options.abrupt);
             }
         }
         // What is under way must still arrive, or the whole size must.

@@ -5,28 +5,24 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
-
-#include "bench/load/payload.hpp"
+#include <span>
 
 namespace bore::bench {
 
-ExchangeVisitor::ExchangeVisitor(EventLoop& loop, const Endpoint& endpoint,
-                                 std::uint64_t size_bytes, ExchangeOwner& owner)
+ExchangeVisitor::ExchangeVisitor(EventLoop& loop, const Endpoint& endpoint, const Opening& opening,
+                                 ExchangeOwner& owner)
     : loop_(loop),
       endpoint_(endpoint),
       owner_(owner),
-      request_(opening_size_bytes + size_bytes),
-      response_(size_bytes) {
-    const auto opening = Opening{.work = Work::requests, .size_bytes = size_bytes}.encode();
-    std::memcpy(request_.data(), opening.data(), opening.size());
-    for (std::size_t at = 0; at < size_bytes; at += chunk_size_bytes) {
-        const std::size_t length = std::min<std::size_t>(chunk_size_bytes, size_bytes - at);
-        std::memcpy(request_.data() + opening_size_bytes + at, pattern_at(at, length).data(),
-                    length);
-    }
+      request_(opening_size_bytes + opening.request_bytes()),
+      response_(opening.response_bytes()),
+      expected_(opening.response_bytes()) {
+    const auto bytes = opening.encode();
+    std::memcpy(request_.data(), bytes.data(), bytes.size());
+    fill_with_pattern(std::span(request_).subspan(opening_size_bytes));
+    fill_with_pattern(expected_);
 }
 
 void ExchangeVisitor::connect() {
@@ -96,8 +92,7 @@ void ExchangeVisitor::receive() {
         received_bytes_ += static_cast<std::size_t>(count);
     }
     awaiting_ = false;
-    if (std::memcmp(response_.data(), request_.data() + opening_size_bytes, response_.size()) !=
-        0) {
+    if (response_ != expected_) {
         return fail();
     }
     owner_.on_response(*this, began_at_);

@@ -1,4 +1,4 @@
-// A visitor that exchanges requests and responses of one size, and what rr, short and idle share.
+// A visitor that exchanges requests and responses, and what rr, short and idle share.
 // The visitor knows one exchange; its owner decides what follows.
 #pragma once
 
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bench/load/event_loop.hpp"
+#include "bench/load/payload.hpp"
 #include "bench/load/sockets.hpp"
 
 namespace bore::bench {
@@ -29,7 +30,8 @@ class ExchangeOwner {
 
 class ExchangeVisitor final : public Handler {
   public:
-    ExchangeVisitor(EventLoop& loop, const Endpoint& endpoint, std::uint64_t size_bytes,
+    // The opening says what the service is to do; its work is `requests`.
+    ExchangeVisitor(EventLoop& loop, const Endpoint& endpoint, const Opening& opening,
                     ExchangeOwner& owner);
 
     // Connects; the first request leaves, together with the opening, when that is done.
@@ -56,6 +58,7 @@ class ExchangeVisitor final : public Handler {
     base::Nanoseconds began_at_ = 0;
     std::vector<std::byte> request_;  // the opening, then the request
     std::vector<std::byte> response_;
+    std::vector<std::byte> expected_;
     std::size_t sent_bytes_ = 0;
     std::size_t received_bytes_ = 0;
 };

@@ -18,8 +18,11 @@ class IdleConnections final : public ExchangeOwner {
   public:
     explicit IdleConnections(const IdleOptions& options) : endpoint_(resolve(options.to)) {
         visitors_.reserve(options.connections);
+        Opening opening;
+        opening.set_request_sizes(1, 1);
         for (std::uint32_t index = 0; index < options.connections; ++index) {
-            visitors_.push_back(std::make_unique<ExchangeVisitor>(loop_, endpoint_, 1, *this));
+            visitors_.push_back(
+                std::make_unique<ExchangeVisitor>(loop_, endpoint_, opening, *this));
         }
     }
 

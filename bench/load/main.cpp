@@ -26,6 +26,9 @@ void add_bulk(CLI::App& app, BulkOptions& options) {
             ->transform(CLI::AsSizeValue(true));
     seconds->excludes(bytes);
     mode.add_flag("--verify", options.verify, "compare every byte on both ends");
+    mode.add_flag("--abrupt", options.abrupt,
+                  "after --seconds close instead of sending FIN and waiting for the service's "
+                  "count: for relays without half-close");
     mode.add_option("--patience", options.patience_seconds,
                     "seconds beyond --seconds, or for all --bytes, until streams count as stuck");
 }
@@ -36,6 +39,10 @@ void add_requests(CLI::App& app, RequestsOptions& options) {
     mode.add_option("--connections", options.connections)->check(CLI::Range(1, 100'000));
     mode.add_option("--size", options.size_bytes, "of a request and of a response, bytes")
         ->check(CLI::Range(1, 64 << 20));
+    mode.add_option("--response-size", options.response_bytes, "of a response, where it differs")
+        ->check(CLI::Range(1, 64 << 20));
+    mode.add_flag("--service-quickack", options.service_quickack,
+                  "the service acknowledges every piece of a request at once");
     mode.add_option("--seconds", options.seconds)->check(CLI::PositiveNumber);
     mode.add_option("--warmup", options.warmup_seconds)->check(CLI::NonNegativeNumber);
 }

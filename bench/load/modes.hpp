@@ -28,6 +28,7 @@ struct BulkOptions {
     double seconds = 0;       // either this
     std::uint64_t bytes = 0;  // or this, per stream and direction
     bool verify = false;
+    bool abrupt = false;  // for relays without half-close: count what was sent, close at the end
     double patience_seconds = 60;
 };
 [[nodiscard]] int run_bulk(const BulkOptions& options);
@@ -35,7 +36,9 @@ struct BulkOptions {
 struct RequestsOptions {
     std::string to;
     std::uint32_t connections = 1;
-    std::uint64_t size_bytes = 64;
+    std::uint32_t size_bytes = 64;
+    std::uint32_t response_bytes = 0;  // 0: as the request
+    bool service_quickack = false;
     double seconds = 5;
     double warmup_seconds = 0.3;
 };
@@ -44,7 +47,7 @@ struct RequestsOptions {
 struct ShortOptions {
     std::string to;
     std::uint32_t concurrency = 16;
-    std::uint64_t size_bytes = 64;
+    std::uint32_t size_bytes = 64;
     double seconds = 0;       // either this
     std::uint64_t count = 0;  // or this
 };

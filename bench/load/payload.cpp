@@ -57,7 +57,7 @@ std::array<std::byte, opening_size_bytes> Opening::encode() const {
     std::array<std::byte, opening_size_bytes> bytes{};
     std::memcpy(bytes.data(), magic.data(), magic.size());
     bytes[4] = static_cast<std::byte>(work);
-    bytes[5] = static_cast<std::byte>(verify ? 1 : 0);
+    bytes[5] = static_cast<std::byte>((verify ? 1 : 0) | (acknowledge_at_once ? 2 : 0));
     put_u64(std::span(bytes).subspan<8, 8>(), size_bytes);
     return bytes;
 }
@@ -72,7 +72,8 @@ std::optional<Opening> Opening::decode(std::span<const std::byte> bytes) {
         return std::nullopt;
     }
     return Opening{.work = static_cast<Work>(letter),
-                   .verify = bytes[5] != std::byte{0},
+                   .verify = (bytes[5] & std::byte{1}) != std::byte{0},
+                   .acknowledge_at_once = (bytes[5] & std::byte{2}) != std::byte{0},
                    .size_bytes = get_u64(bytes.subspan<8, 8>())};
 }
 
@@ -92,6 +93,13 @@ std::span<const std::byte> pattern_at(std::uint64_t offset, std::size_t length) 
     static const std::vector<std::byte> pattern = make_pattern();
     BORE_CHECK(length <= chunk_size_bytes, "a piece of the pattern is at most one chunk");
     return std::span(pattern).subspan(offset % pattern_period_bytes, length);
+}
+
+void fill_with_pattern(std::span<std::byte> target) {
+    for (std::size_t at = 0; at < target.size(); at += chunk_size_bytes) {
+        const std::size_t length = std::min(chunk_size_bytes, target.size() - at);
+        std::memcpy(target.data() + at, pattern_at(at, length).data(), length);
+    }
 }
 
 Pump PatternSender::pump(int descriptor) {

@@ -5,10 +5,12 @@
 //
 //   byte  0..3   "BLD1"
 //   byte  4      work: 'U' upload, 'D' download, 'B' both ways, 'R' requests
-//   byte  5      1: verify every byte, 0: count only
+//   byte  5      bit 0: verify every byte of a transfer
+//                bit 1: acknowledge at once what arrives of a request (TCP_QUICKACK)
 //   byte  6..7   0
-//   byte  8..15  size in bytes, little endian: of the transfer (0 = until the visitor ends it),
-//                or of each request and response
+//   byte  8..15  size in bytes, little endian: of the transfer (0 = until the visitor ends it);
+//                for requests the lower half is the size of each request, the upper half that of
+//                each response
 //
 // The byte at offset n of any stream is pattern[n mod 65521]: loss, doubling and exchange of
 // anything but a multiple of that prime show as a mismatch. An upload is answered with a report of
@@ -39,7 +41,19 @@ inline constexpr std::size_t chunk_size_bytes = 128UL * 1024;
 struct Opening {
     Work work = Work::requests;
     bool verify = false;
+    bool acknowledge_at_once = false;
     std::uint64_t size_bytes = 0;
+
+    // Of the work `requests`; neither may be 0.
+    void set_request_sizes(std::uint32_t request_bytes, std::uint32_t response_bytes) {
+        size_bytes = std::uint64_t{response_bytes} << 32 | request_bytes;
+    }
+    [[nodiscard]] std::uint32_t request_bytes() const {
+        return static_cast<std::uint32_t>(size_bytes);
+    }
+    [[nodiscard]] std::uint32_t response_bytes() const {
+        return static_cast<std::uint32_t>(size_bytes >> 32);
+    }
 
     [[nodiscard]] std::array<std::byte, opening_size_bytes> encode() const;
     [[nodiscard]] static std::optional<Opening> decode(std::span<const std::byte> bytes);
@@ -55,6 +69,8 @@ struct UploadReport {
 
 // The pattern from an offset of the stream on; at most chunk_size_bytes long.
 [[nodiscard]] std::span<const std::byte> pattern_at(std::uint64_t offset, std::size_t length);
+// Writes the pattern from offset 0 on, whatever the length.
+void fill_with_pattern(std::span<std::byte> target);
 
 enum class Pump { progress, complete, blocked, ended, failed };
 

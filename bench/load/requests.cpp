@@ -14,14 +14,16 @@ namespace {
 
 class Requests final : public ExchangeOwner {
   public:
-    explicit Requests(const RequestsOptions& options) {
-        const Endpoint endpoint = resolve(options.to);
+    explicit Requests(const RequestsOptions& options) : endpoint_(resolve(options.to)) {
+        response_bytes_ = options.response_bytes > 0 ? options.response_bytes : options.size_bytes;
+        Opening opening{.acknowledge_at_once = options.service_quickack};
+        opening.set_request_sizes(options.size_bytes, response_bytes_);
         const base::Nanoseconds started = base::monotonic_now();
         measure_from_ = started + to_ns(options.warmup_seconds);
         ends_at_ = measure_from_ + to_ns(options.seconds);
         for (std::uint32_t index = 0; index < options.connections; ++index) {
             visitors_.push_back(
-                std::make_unique<ExchangeVisitor>(loop_, endpoint, options.size_bytes, *this));
+                std::make_unique<ExchangeVisitor>(loop_, endpoint_, opening, *this));
             visitors_.back()->connect();
         }
         // Past the end a response may still be under way; 10 s without it is a failure.
@@ -51,6 +53,7 @@ class Requests final : public ExchangeOwner {
             .add("mode", "rr")
             .add("connections", options.connections)
             .add("size_bytes", options.size_bytes)
+            .add("response_bytes", response_bytes_)
             .add("seconds", options.seconds)
             .add("requests", latencies_.count())
             .add("requests_total", total_)
@@ -71,8 +74,10 @@ class Requests final : public ExchangeOwner {
     }
 
     EventLoop loop_;
+    const Endpoint endpoint_;
     std::vector<std::unique_ptr<ExchangeVisitor>> visitors_;
     Latencies latencies_;
+    std::uint32_t response_bytes_ = 0;
     base::Nanoseconds measure_from_ = 0;
     base::Nanoseconds ends_at_ = 0;
     std::uint64_t total_ = 0;

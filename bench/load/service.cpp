@@ -68,7 +68,8 @@ class ServiceConnection final : public Handler {
             return false;
         }
         const std::optional<Opening> opening = Opening::decode(opening_);
-        if (!opening || (opening->work == Work::requests && opening->size_bytes == 0)) {
+        if (!opening || (opening->work == Work::requests &&
+                         (opening->request_bytes() == 0 || opening->response_bytes() == 0))) {
             abort_connection();
             return false;
         }
@@ -84,12 +85,12 @@ class ServiceConnection final : public Handler {
         sender_ = PatternSender(opening.size_bytes);
         receiver_ = PatternReceiver(receiving_ ? opening.size_bytes : 0, opening.verify);
         if (*work_ == Work::requests) {
-            response_.resize(opening.size_bytes);
-            request_.resize(opening.size_bytes);
-            for (std::size_t at = 0; at < response_.size(); at += chunk_size_bytes) {
-                const std::size_t length = std::min(chunk_size_bytes, response_.size() - at);
-                std::memcpy(response_.data() + at, pattern_at(at, length).data(), length);
-            }
+            acknowledge_at_once_ = opening.acknowledge_at_once;
+            request_.resize(opening.request_bytes());
+            response_.resize(opening.response_bytes());
+            expected_.resize(opening.request_bytes());
+            fill_with_pattern(response_);
+            fill_with_pattern(expected_);
         } else if (*work_ == Work::echo) {
             request_.resize(chunk_size_bytes);
         }
@@ -198,12 +199,15 @@ class ServiceConnection final : public Handler {
         if (count <= 0) {
             return receive_failed(count);
         }
+        if (acknowledge_at_once_) {
+            acknowledge_now(connection_.get());
+        }
         request_filled_ += static_cast<std::size_t>(count);
         if (request_filled_ < request_.size()) {
             return;
         }
         request_filled_ = 0;
-        if (std::memcmp(request_.data(), response_.data(), request_.size()) != 0) {
+        if (request_ != expected_) {
             return abort_connection();
         }
         response_left_ = response_.size();
@@ -271,9 +275,11 @@ class ServiceConnection final : public Handler {
     bool sending_ = false;
     bool receiving_ = false;
     bool endless_ = false;
+    bool acknowledge_at_once_ = false;
     PatternSender sender_;
     PatternReceiver receiver_;
     std::vector<std::byte> request_;
+    std::vector<std::byte> expected_;
     std::vector<std::byte> response_;
     std::size_t request_filled_ = 0;
     std::size_t response_left_ = 0;

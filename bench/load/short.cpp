@@ -19,9 +19,11 @@ class ShortConnections final : public ExchangeOwner {
             static_cast<base::Nanoseconds>(options.seconds * static_cast<double>(base::second_ns));
         const base::Nanoseconds started = base::monotonic_now();
         ends_at_ = limit_ > 0 ? ~base::Nanoseconds{0} : started + length;
+        Opening opening;
+        opening.set_request_sizes(options.size_bytes, options.size_bytes);
         for (std::uint32_t index = 0; index < options.concurrency; ++index) {
             visitors_.push_back(
-                std::make_unique<ExchangeVisitor>(loop_, endpoint_, options.size_bytes, *this));
+                std::make_unique<ExchangeVisitor>(loop_, endpoint_, opening, *this));
             begin_next(*visitors_.back());
         }
         // 10 s without the last answers is a failure; a count has 10 minutes.

@@ -136,6 +136,10 @@ void reset_on_close(int descriptor) {
     }
 }
 
+void acknowledge_now(int descriptor) {
+    set_option(descriptor, IPPROTO_TCP, TCP_QUICKACK, 1);
+}
+
 void require_descriptors(std::uint64_t needed) {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) {

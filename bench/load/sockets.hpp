@@ -40,6 +40,9 @@ struct Endpoint {
 // Lets the next close() send a reset.
 void reset_on_close(int descriptor);
 
+// Sends a delayed acknowledgement now; holds for what has arrived, not for what will.
+void acknowledge_now(int descriptor);
+
 // Raises the soft limit of descriptors to the hard one and ends the program if `needed` exceeds it.
 void require_descriptors(std::uint64_t needed);
 
