@@ -55,9 +55,12 @@ TEST_P(TransferTest, OneWayBulkIsSplicedAndCountedLive) {
     Ends ends = open();
     std::jthread sender([&ends] { (void)ends.client.send_pattern(1, 0, bulk_bytes, 8'192); });
     ASSERT_TRUE(ends.visitor.receive_pattern(1, 0, bulk_bytes / 2));
-    EXPECT_GE(statistics_->tunnel_totals(0).to_visitor_bytes, bulk_bytes / 2) << "live";
+    // Counted right behind the system call: the receiver may be one move ahead.
+    EXPECT_GE(statistics_->tunnel_totals(0).to_visitor_bytes + abi::pipe_bytes, bulk_bytes / 2);
     ASSERT_TRUE(ends.visitor.receive_pattern(1, bulk_bytes / 2, bulk_bytes / 2));
     sender.join();
+    ends.visitor.reset();
+    wait_for_ends(1);
     EXPECT_EQ(statistics_->tunnel_totals(0).to_visitor_bytes, bulk_bytes);
     EXPECT_GT(counter(WorkerCounter::spliced_bytes_total), bulk_bytes / 2);
     EXPECT_GE(counter(WorkerCounter::path_to_splice_total), 1U);
@@ -164,6 +167,10 @@ TEST_P(TransferTest, StalledReadersCostBoundedMemoryAndLoseNothing) {
     for (const std::uint64_t bytes : taken) {
         sum += bytes;
     }
+    for (Ends& ends : all) {
+        ends.visitor.reset();
+    }
+    wait_for_ends(pairs);
     EXPECT_EQ(statistics_->tunnel_totals(0).to_client_bytes, sum);
 }
 
