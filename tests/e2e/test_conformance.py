@@ -530,7 +530,7 @@ def test_10_descriptor_exhaustion_is_survived(start_relay, open_tunnel, dial, cl
     for hog in hogs:
         cleanup.callback(hog.close)
     time.sleep(0.5)
-    assert relay.running()
+    assert relay.running(), relay.tail()
     assert relay.descriptors()["socket"] > 40
     visitor.sendall(b"alive")
     assert traffic.receive_exactly(data, 5) == b"alive"

@@ -69,7 +69,7 @@ def test_a_transfer_runs_unharmed_through_a_flood(start_relay, open_tunnel, clea
     finally:
         stop.set()
     assert sum(one.result() for one in floods) > 100
-    assert relay.running()
+    assert relay.running(), relay.tail()
 
 
 def test_a_megabyte_without_nul_dies_within_100_ms_and_costs_nothing(relay, dial):
