@@ -45,7 +45,10 @@ void Listener::wait() {
 
 void Listener::accept_burst() {
     Flow flow = Flow::more;
-    for (int count = 0; count < max_burst && flow == Flow::more && handler_ != nullptr; ++count) {
+    const bool single = single_bursts_left_ > 0;
+    const int limit = single ? 1 : max_burst;
+    int count = 0;
+    for (; count < limit && flow == Flow::more && handler_ != nullptr; ++count) {
         sockaddr_storage peer;  // written by the kernel
         socklen_t length = sizeof peer;
         Descriptor socket(::accept4(socket_.native_handle(), reinterpret_cast<sockaddr*>(&peer),
@@ -59,6 +62,7 @@ void Listener::accept_burst() {
             flow = after_error(errno);
         }
     }
+    single_bursts_left_ = single ? single_bursts_left_ - 1 : count <= 1 ? single_bursts : 0;
     if (handler_ == nullptr) {
         return;
     }

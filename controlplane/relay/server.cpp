@@ -22,7 +22,8 @@ constexpr std::size_t max_logged_tunnels = 1000;
 }  // namespace
 
 Server::Server(const config::ServerConfig& config, Parts parts)
-    : io_(1),  // one thread runs it
+    : io_(BOOST_ASIO_CONCURRENCY_HINT_UNSAFE_IO),  // one thread runs it; only post() comes from
+                                                   // others
       parts_(std::move(parts)),
       timers_(io_),
       policy_(config),
