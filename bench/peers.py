@@ -158,7 +158,7 @@ class Programs:
             if os.path.exists(command[0]):
                 output = subprocess.run(command, capture_output=True, text=True, timeout=10)
                 lines = (output.stdout + output.stderr).strip().splitlines()
-                found[name] = next((line for line in lines if line.strip()), "?").strip()
+                found[name] = next((line for line in lines if any(map(str.isdigit, line))), "?").strip()
         return found
 
 
