@@ -25,7 +25,7 @@ using base::Nanoseconds;
 using base::second_ns;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
-constexpr std::uint64_t runs_per_kind = 150;
+constexpr std::uint64_t runs_per_kind = 200;
 #else
 constexpr std::uint64_t runs_per_kind = 1'500;
 #endif
@@ -71,7 +71,7 @@ class Simulation {
                 act(exchange);
             }
             world_.turn(next_step());
-            if (random_.chance(50)) {
+            if (random_.chance(kind_.bad_luck ? 2 : 50)) {  // a control thread that is behind
                 world_.poll();
                 take_ends();
             }
