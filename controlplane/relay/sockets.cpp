@@ -97,6 +97,16 @@ std::size_t unacknowledged_bytes(int socket) {
     return ::ioctl(socket, SIOCOUTQ, &bytes) == 0 ? static_cast<std::size_t>(bytes) : 0;
 }
 
+std::uint32_t unacknowledged_ms(int socket) {
+    tcp_info info{};
+    socklen_t length = sizeof info;
+    if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 ||
+        info.tcpi_unacked == 0) {
+        return 0;
+    }
+    return info.tcpi_last_ack_recv;
+}
+
 void reset_on_close(int socket) {
     const linger abort{.l_onoff = 1, .l_linger = 0};
     ::setsockopt(socket, SOL_SOCKET, SO_LINGER, &abort, sizeof abort);

@@ -304,8 +304,11 @@ boost::asio::awaitable<bool> Tunnel::client_vanished() {
     // 40 ms (Linux) to 200 ms, and one lost packet is sent again after about 200 ms.
     using std::chrono::milliseconds;
     const auto self = shared_from_this();
+    if (ended_ || unacknowledged_ms(control_.native_handle()) >= 1000) {
+        co_return true;
+    }
     boost::asio::steady_timer pause(context_.io);
-    if (!ended_ && unsent_.empty()) {
+    if (unsent_.empty()) {
         unsent_ = protocol::heartbeat_frame;
         flush();
     }

@@ -69,8 +69,8 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
     // Reload: the timeouts of the configuration in force; the bandwidth stays.
     void apply_timeouts();
 
-    // False when the client answers on its control connection; true when it did not for one
-    // second, or the tunnel ended meanwhile.
+    // False when the client's kernel acknowledges what is sent to it; true when it has not for one
+    // second (at once, when that second has passed already), or the tunnel ended meanwhile.
     [[nodiscard]] boost::asio::awaitable<bool> client_vanished();
 
     // Told by Pairs.
