@@ -65,10 +65,10 @@ void Socket::finish() const {
 
 bool Socket::send_pattern(std::uint64_t stream, std::uint64_t first, std::uint64_t bytes,
                           std::size_t write_bytes) const {
-    std::vector<std::byte> buffer(write_bytes);
+    std::vector<std::byte> buffer(std::min<std::uint64_t>(write_bytes, bytes));
     const std::uint64_t end = first + bytes;
     while (first < end) {
-        const std::size_t size = std::min<std::uint64_t>(write_bytes, end - first);
+        const std::size_t size = std::min<std::uint64_t>(buffer.size(), end - first);
         Pattern::fill(stream, first, std::span(buffer).first(size));
         const ssize_t sent = ::send(descriptor_, buffer.data(), size, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent > 0) {
@@ -81,7 +81,7 @@ bool Socket::send_pattern(std::uint64_t stream, std::uint64_t first, std::uint64
 }
 
 bool Socket::receive_pattern(std::uint64_t stream, std::uint64_t first, std::uint64_t bytes) const {
-    std::vector<std::byte> buffer(262'144);
+    std::vector<std::byte> buffer(std::min<std::uint64_t>(262'144, bytes));
     const std::uint64_t end = first + bytes;
     while (first < end) {
         if (!wait_for(descriptor_, POLLIN, patience)) {

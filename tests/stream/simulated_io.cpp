@@ -303,7 +303,8 @@ IoResult SimulatedIo::drain_pipe(Pair& pair, Leg source, std::size_t max_bytes) 
     if (result.has_bytes()) {
         pipe.offset += result.bytes();
         if (pipe.size() == 0) {
-            pipe = Connection::Pipe();
+            pipe.bytes.clear();  // its memory stays for the next move
+            pipe.offset = 0;
         }
     }
     return result;
