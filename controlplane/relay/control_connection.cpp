@@ -84,12 +84,15 @@ void ControlConnection::abort() {
 
 void ControlConnection::begin() {
     const base::Nanoseconds now = base::monotonic_now();
-    const auto hint = context_.policy.handshake.has_secret
+    // Read before the handshake starts: whoever has spoken already is not challenged on a hint.
+    const auto size = receive(socket(), port_.scratch());
+    const bool silent = !size && size.error() == EAGAIN;
+    const auto hint = silent && context_.policy.handshake.has_secret
                           ? port_.tunnels().hints().hint(peer_.address.bytes, now)
                           : protocol::DialectHint::unknown;
     Step step = act(handshake_.start(now, hint));
-    if (step.next == Step::Next::wait) {
-        step = receive_first();
+    if (step.next == Step::Next::wait && !silent) {
+        step = received(size);
     }
     if (step.next == Step::Next::claim_visitor) {
         claim_visitor(step);
@@ -102,8 +105,7 @@ void ControlConnection::begin() {
     }
 }
 
-protocol::Step ControlConnection::receive_first() {
-    const auto size = receive(socket(), port_.scratch());
+protocol::Step ControlConnection::received(const std::expected<std::size_t, int>& size) {
     if (!size) {
         return size.error() == EAGAIN ? Step{} : closed_silently();
     }
@@ -267,7 +269,7 @@ protocol::Step ControlConnection::after(Wake wake) {
         case Wake::timer:
             return act(handshake_.on_timer(base::monotonic_now()));
         case Wake::readable:
-            return receive_first();
+            return received(receive(socket(), port_.scratch()));
     }
     return closed_silently();
 }

@@ -8,7 +8,9 @@
 //    farewell that lets an Error frame survive: write, shut down, drain 64 KiB or 500 ms, close.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <expected>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,7 +59,8 @@ class ControlConnection : public boost::intrusive::list_base_hook<>,
     enum class Wake : std::uint8_t { readable, timer, aborted };
 
     // Without waiting
-    [[nodiscard]] Step receive_first();
+    // What one read into the shared buffer brought.
+    [[nodiscard]] Step received(const std::expected<std::size_t, int>& size);
     [[nodiscard]] Step consume(std::string_view bytes);
     [[nodiscard]] Step next_frames();
     [[nodiscard]] Step end_of_stream();

@@ -19,9 +19,10 @@ Pairs::Pairs(const Context& context, Tunnels& tunnels, Sources& sources)
       engine_events_(context.io, context.engine.event_descriptor()) {}
 
 void Pairs::stop() {
-    stopped_ = true;
-    context_.timers.cancel(collect_);
-    (void)engine_events_.release();
+    if (!std::exchange(stopped_, true)) {
+        context_.timers.cancel(collect_);
+        (void)engine_events_.release();
+    }
 }
 
 // ---- Visitors that wait

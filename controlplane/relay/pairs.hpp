@@ -23,6 +23,9 @@ class Pairs final : public PendingVisitors::Handler {
     static constexpr base::Nanoseconds collect_interval_ns = 10 * base::millisecond_ns;
 
     Pairs(const Context& context, Tunnels& tunnels, Sources& sources);
+    Pairs(const Pairs&) = delete;
+    Pairs& operator=(const Pairs&) = delete;
+    ~Pairs() { stop(); }
 
     void start() { watch_engine(); }
     // After the engine's end nothing may be polled.

@@ -108,11 +108,9 @@ std::expected<void, std::string> Tunnels::open(std::uint16_t requested_port, Tun
     context_.engine.open_tunnel(index, *port, tunnel->limits());
     context_.counters.add(ControlCounter::tunnels_opened_total);
     context_.counters.set(ControlCounter::tunnels_live, live_count());
-    if (context_.log.sample()) {
-        context_.log.info("tunnel opened", {{"port", *port},
-                                            {"client", tunnel->client().address.to_string()},
-                                            {"client_port", tunnel->client().port}});
-    }
+    context_.log.info("tunnel opened", {{"port", *port},
+                                        {"client", tunnel->client().address.to_string()},
+                                        {"client_port", tunnel->client().port}});
     tunnel->start(std::move(listeners), std::move(control));
     return {};
 }
