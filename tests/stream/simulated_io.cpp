@@ -53,7 +53,9 @@ void SimulatedIo::collect_events() {
         for (const Leg leg : {Leg::visitor, Leg::client}) {
             const Connection& connection = leg_of(pair, leg);
             const bool spurious = random_.chance(behaviour_.spurious_percent);
-            if (connection.receiving) {
+            // The low-water mark holds back receives as well as watches.
+            if (connection.receiving &&
+                (connection.readable() || connection.stop_requested || spurious)) {
                 events_.push_back({&pair, leg, Event::Kind::receive});
             }
             if (connection.watching_read && (connection.readable() || spurious)) {
