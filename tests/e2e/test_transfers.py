@@ -321,7 +321,6 @@ def push_until_stalled(sock, seed):
     raise AssertionError("a gigabyte went to a receiver that reads nothing")
 
 
-@pytest.mark.smoke
 @by("sockets")
 @pytest.mark.parametrize("direction", ["to_visitor", "to_service"])
 @pytest.mark.limit(90)
