@@ -156,11 +156,14 @@ void EngineTest::TearDown() {
     }
 }
 
-void EngineTest::start(std::uint32_t worker_count) {
+void EngineTest::start(std::uint32_t worker_count, std::uint32_t busy_poll_us) {
     engine_.reset();
     ended_.clear();
     statistics_ = std::make_unique<abi::Statistics>(worker_count, tunnel_capacity);
-    auto made = make_stream_engine({.driver = GetParam(), .worker_count = worker_count, .cpus = {}},
+    auto made = make_stream_engine({.driver = GetParam(),
+                                    .worker_count = worker_count,
+                                    .cpus = {},
+                                    .busy_poll_us = busy_poll_us},
                                    *statistics_);
     if (!made && GetParam() == StreamDriver::io_uring) {
         listener_.close();

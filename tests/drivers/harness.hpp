@@ -78,7 +78,7 @@ class EngineTest : public ::testing::TestWithParam<StreamDriver> {
     void TearDown() override;
 
     // Replaces the engine (one worker to begin with). Skips the test where io_uring is forbidden.
-    void start(std::uint32_t worker_count);
+    void start(std::uint32_t worker_count, std::uint32_t busy_poll_us = 0);
     void stop() { engine_.reset(); }
 
     struct OpenOptions {
