@@ -276,7 +276,7 @@ IoResult SimulatedIo::fill_pipe(Pair& pair, Leg source, std::size_t max_bytes) {
         ADD_FAILURE() << "a splice without a pipe";
         return IoResult::failed(EBADF);
     }
-    Connection::Pipe& pipe = *connection.pipe;
+    SimulatedPipe& pipe = *connection.pipe;
     const std::size_t room_bytes = behaviour_.pipe_capacity_bytes - pipe.size();
     if (room_bytes == 0) {
         return IoResult::would_block();
@@ -298,7 +298,7 @@ IoResult SimulatedIo::drain_pipe(Pair& pair, Leg source, std::size_t max_bytes) 
         ADD_FAILURE() << "a splice out of nothing";
         return IoResult::would_block();
     }
-    Connection::Pipe& pipe = *connection.pipe;
+    SimulatedPipe& pipe = *connection.pipe;
     const auto waiting = std::span(std::as_const(pipe.bytes)).subspan(pipe.offset);
     const IoResult result =
         put_into(open_leg(pair, other(source)), waiting.first(std::min(max_bytes, waiting.size())));

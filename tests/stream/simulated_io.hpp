@@ -33,6 +33,12 @@ struct Behaviour {
     std::size_t pipe_capacity_bytes{std::size_t{1} << 20U};
 };
 
+struct SimulatedPipe {
+    std::vector<std::byte> bytes;
+    std::size_t offset{0};
+    [[nodiscard]] std::size_t size() const { return bytes.size() - offset; }
+};
+
 // One leg: our socket, the kernel's two queues and the peer at the far end.
 struct Connection {
     // Peer → us. The stream's number makes its bytes.
@@ -65,12 +71,7 @@ struct Connection {
     bool watching_read{false};
     bool watching_write{false};
 
-    struct Pipe {
-        std::vector<std::byte> bytes;
-        std::size_t offset{0};
-        [[nodiscard]] std::size_t size() const { return bytes.size() - offset; }
-    };
-    std::optional<Pipe> pipe;
+    std::optional<SimulatedPipe> pipe;
 
     [[nodiscard]] std::size_t available_bytes() const { return arrived_bytes - read_bytes; }
     [[nodiscard]] std::size_t receive_room_bytes() const {
