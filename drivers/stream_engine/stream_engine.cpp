@@ -235,8 +235,9 @@ bool StreamEngine::send(Member& member, Command&& command) {
     return true;
 }
 
-// A full ring empties within one turn of the worker's loop.
+// A full ring empties within one turn of the worker's loop, and takes nothing until then.
 void StreamEngine::send_surely(Member& member, Command&& command) {
+    // NOLINTNEXTLINE(bugprone-use-after-move)
     while (!member.ended.load() && !send(member, std::move(command))) {
         member.wake.wake();
         std::this_thread::yield();

@@ -38,7 +38,7 @@ class Peer {
         ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
         sockaddr_in from{.sin_family = AF_INET};
         ::inet_pton(AF_INET, source, &from.sin_addr);
-        ::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&from), sizeof from);
+        (void)::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&from), sizeof from);
         sockaddr_in to{.sin_family = AF_INET, .sin_port = htons(port)};
         to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         connected_ =
@@ -125,7 +125,7 @@ inline std::uint16_t unused_port() {
     sockaddr_in address{.sin_family = AF_INET};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t length = sizeof address;
-    ::bind(probe.get(), reinterpret_cast<const sockaddr*>(&address), length);
+    (void)::bind(probe.get(), reinterpret_cast<const sockaddr*>(&address), length);
     ::getsockname(probe.get(), reinterpret_cast<sockaddr*>(&address), &length);
     return ntohs(address.sin_port);
 }

@@ -353,7 +353,7 @@ bool SimulatedIo::lend_pipe(Pair& pair, Leg source) {
         return false;
     }
     ++lent_pipes_;
-    connection.pipe.emplace();
+    connection.pipe = SimulatedPipe{};
     return true;
 }
 
