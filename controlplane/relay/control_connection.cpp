@@ -146,11 +146,15 @@ protocol::Step ControlConnection::end_of_stream() {
     return act(handshake_.on_end_of_stream());
 }
 
-// Writes what the step says. A handshake sends at most two frames into an empty socket buffer, so
-// nothing can be left over; a write error shows at the next read.
+// A handshake sends at most two frames into an empty socket buffer, so nothing can be left over; a
+// write error shows at the next read.
+void ControlConnection::write(std::string_view bytes) {
+    [[maybe_unused]] const auto sent = send(socket(), bytes);
+}
+
 protocol::Step ControlConnection::act(Step step) {
     if (!step.send.empty()) {
-        (void)send(socket(), step.send);
+        write(step.send);
         step.send = {};
     }
     if (step.next == Step::Next::close) {
@@ -330,7 +334,7 @@ awaitable<void> ControlConnection::open_tunnel(const Step& step) {
             port_.pairs(), *waiting_);
     }
     if (!opened) {
-        (void)send(socket(), protocol::encode_error(opened.error()).view());
+        write(protocol::encode_error(opened.error()).view());
         co_await farewell();
     }
 }
@@ -370,7 +374,7 @@ awaitable<void> ControlConnection::answer_http() {
         }
         due = size && (*size == 0 || probe.feed({port_.scratch().data(), *size}));
     }
-    (void)send(socket(), probe.answer());
+    write(probe.answer());
     co_await farewell();
 }
 

@@ -64,7 +64,9 @@ class ControlConnection : public boost::intrusive::list_base_hook<>,
     [[nodiscard]] Step consume(std::string_view bytes);
     [[nodiscard]] Step next_frames();
     [[nodiscard]] Step end_of_stream();
+    // Writes what the step says.
     [[nodiscard]] Step act(Step step);
+    void write(std::string_view bytes);
     void claim_visitor(const Step& step);
     void close_now(const Step& step);
     void count(const Step& step) const;
