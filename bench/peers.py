@@ -6,6 +6,7 @@ reach all of them at 127.0.0.1:10001. Used by run.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -158,7 +159,7 @@ class Programs:
             if os.path.exists(command[0]):
                 output = subprocess.run(command, capture_output=True, text=True, timeout=10)
                 lines = (output.stdout + output.stderr).strip().splitlines()
-                found[name] = next((line for line in lines if any(map(str.isdigit, line))), "?").strip()
+                found[name] = next((one for one in lines if re.search(r"\d\.\d+\.\d", one)), "?").strip()
         return found
 
 
