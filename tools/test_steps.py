@@ -333,6 +333,7 @@ def main():
               f" {len(result.failures)} failed, {sum(result.skips.values())} skipped,"
               f" {clock(result.seconds)}", flush=True)
         if result.failures:
+            print("\n".join(f"      failed: {failure}" for failure in result.failures))
             print(f"      the end of build/test-logs/{name}.log:")
             text = (LOGS / f"{name}.log").read_text(encoding="utf-8", errors="replace")
             print("\n".join(f"      | {line}" for line in text.splitlines()[-40:]), flush=True)
