@@ -153,12 +153,12 @@ void ControlConnection::write(std::string_view bytes) {
 }
 
 protocol::Step ControlConnection::act(Step step) {
+    if (step.next == Step::Next::close) {
+        count(step);  // first: who reads the answer finds it counted
+    }
     if (!step.send.empty()) {
         write(step.send);
         step.send = {};
-    }
-    if (step.next == Step::Next::close) {
-        count(step);
     }
     return step;
 }

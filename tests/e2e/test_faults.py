@@ -42,6 +42,7 @@ def flood(address, source, stop, shape):
     return attempts
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("target", ["control", "tunnel"])
 @pytest.mark.limit(120)
 def test_a_transfer_runs_unharmed_through_a_flood(start_relay, open_tunnel, cleanup, target, bulk_size):
@@ -72,15 +73,16 @@ def test_a_transfer_runs_unharmed_through_a_flood(start_relay, open_tunnel, clea
     assert relay.running(), relay.tail()
 
 
+@pytest.mark.alone
 def test_a_megabyte_without_nul_dies_within_100_ms_and_costs_nothing(relay, dial):
-    before = relay.resident_bytes()
-    for _ in range(20):
+    def junk():
         framed = dial(relay)
-        start = time.monotonic()
         with pytest.raises((ConnectionResetError, BrokenPipeError, protocol.EndOfStream)):
             framed.send(b"\x01" * MIB)
             framed.receive(1)
-        assert time.monotonic() - start < 0.1
+
+    before = relay.resident_bytes()
+    assert traffic.typical_seconds(junk, times=21) < 0.1
     assert relay.resident_bytes() - before < 8 * MIB
 
 
@@ -230,6 +232,7 @@ def test_mapped_ipv4_peers_are_ipv4_in_access_lists(start_relay, dial):
 
 # Descriptors
 
+@pytest.mark.alone
 @pytest.mark.limit(60)
 def test_descriptors_run_out_again_and_again(start_relay, open_tunnel, cleanup):
     relay = start_relay("--handshake-rate-per-source", "0", "--max-unauthenticated-per-source", "4096", nofile=(80, 80))
@@ -284,6 +287,7 @@ def test_the_soft_limit_is_raised_and_reported(start_relay):
 
 # An idle relay
 
+@pytest.mark.alone
 @pytest.mark.limit(40)
 def test_an_idle_relay_with_pairs_and_tunnels_uses_no_processor_time(relay, open_tunnel, cleanup):
     tunnels = [open_tunnel(relay) for _ in range(20)]

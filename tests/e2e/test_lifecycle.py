@@ -231,6 +231,7 @@ def test_reload_of_the_visitors_networks(reloadable, open_tunnel, cleanup):
         cleanup.callback(sock.close)
 
 
+@pytest.mark.alone
 def test_reload_of_the_bandwidth_is_for_new_tunnels(reloadable, open_tunnel):
     relay, reload = reloadable
     reload("tunnel_bandwidth_mbit = 8\n")

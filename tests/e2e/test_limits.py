@@ -115,6 +115,7 @@ def test_tunnels_in_total(start_relay, open_tunnel):
     assert relay.counters()["tunnels_refused_limit_total"] == 1
 
 
+@pytest.mark.alone
 @pytest.mark.limit(180)
 def test_10000_tunnels(request, start_relay, open_tunnel):
     count, limit = 10_000, request.config.descriptor_limit
@@ -275,6 +276,7 @@ def bytes_in(sender, receiver, seconds, start=None):
     return count
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("direction", ["to_visitor", "to_client"])
 @pytest.mark.parametrize("mbit", [1, 100, 1000])
 def test_bandwidth_limit(start_relay, open_tunnel, mbit, direction):
@@ -286,6 +288,7 @@ def test_bandwidth_limit(start_relay, open_tunnel, mbit, direction):
     assert 0.95 * expected <= moved <= 1.05 * expected, f"{moved * 8 / 3e6:.2f} Mbit/s instead of {mbit}"
 
 
+@pytest.mark.alone
 def test_bandwidth_limit_is_shared_by_the_tunnels_pairs_and_apart_by_direction(start_relay, open_tunnel):
     relay = start_relay("--tunnel-bandwidth-mbit", "80")
     tunnel = open_tunnel(relay)

@@ -12,6 +12,9 @@ from harness import programs, protocol, traffic
 from harness.tunnels import ProgramTunnel
 
 MIB = 1 << 20
+# Bulk, floods of visitors: every core is busy.
+pytestmark = pytest.mark.alone
+
 KIB = 1 << 10
 
 OURS = ("sockets", "bore")

@@ -164,3 +164,13 @@ def echo(sock):
     while length := sock.recv_into(buffer):
         sock.sendall(view[:length])
     sock.shutdown(socket.SHUT_WR)
+
+
+def typical_seconds(action, times=5):
+    """The median duration: a busy machine may hold up one attempt, but not most of them."""
+    seconds = []
+    for _ in range(times):
+        start = time.monotonic()
+        action()
+        seconds.append(time.monotonic() - start)
+    return sorted(seconds)[times // 2]
