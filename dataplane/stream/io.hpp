@@ -79,7 +79,7 @@ class Io {
     virtual void set_low_water(Pair& pair, Leg source, std::size_t bytes) = 0;
     virtual void quick_ack(Pair& pair, Leg source) = 0;
 
-    // A pipe for the direction of `source`; false when there is none to be had.
+    // A pipe for the direction of `source`, which becomes bulk; false when there is none to be had.
     [[nodiscard]] virtual bool lend_pipe(Pair& pair, Leg source) = 0;
     // `empty` false: bytes are still in it, so it cannot be lent again.
     virtual void return_pipe(Pair& pair, Leg source, bool empty) = 0;

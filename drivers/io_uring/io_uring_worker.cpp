@@ -324,6 +324,7 @@ bool IoUringWorker::lend_pipe(Pair& pair, Leg source) {
     const auto pipe = pipes_.lend();
     if (pipe) {
         leg(pair, source).pipe = *pipe;
+        stop_local_pacing(leg(pair, stream::other(source)).socket);
         shard_.counters().set(WorkerCounter::pipes_lent, pipes_.lent_count());
     }
     return pipe.has_value();

@@ -8,10 +8,26 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <string_view>
 
 namespace bore::drivers {
 
 using stream::IoResult;
+
+namespace {
+
+bool on_one_machine(const sockaddr_storage& own, const sockaddr_storage& peer) {
+    if (own.ss_family == AF_INET) {
+        const in_addr_t own_address = reinterpret_cast<const sockaddr_in&>(own).sin_addr.s_addr;
+        const in_addr_t address = reinterpret_cast<const sockaddr_in&>(peer).sin_addr.s_addr;
+        return own_address == address || ntohl(address) >> 24U == IN_LOOPBACKNET;
+    }
+    return own.ss_family == AF_INET6 &&
+           IN6_ARE_ADDR_EQUAL(&reinterpret_cast<const sockaddr_in6&>(own).sin6_addr,
+                              &reinterpret_cast<const sockaddr_in6&>(peer).sin6_addr);
+}
+
+}  // namespace
 
 IoResult send_some(int socket, std::span<const std::byte> bytes) {
     const ssize_t sent = ::send(socket, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -48,6 +64,20 @@ void set_low_water(int socket, std::size_t bytes) {
 void quick_ack(int socket) {
     const int on = 1;
     ::setsockopt(socket, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+}
+
+void stop_local_pacing(int socket) {
+    sockaddr_storage own{};
+    sockaddr_storage peer{};
+    socklen_t own_size = sizeof own;
+    socklen_t peer_size = sizeof peer;
+    if (::getsockname(socket, reinterpret_cast<sockaddr*>(&own), &own_size) == 0 &&
+        ::getpeername(socket, reinterpret_cast<sockaddr*>(&peer), &peer_size) == 0 &&
+        on_one_machine(own, peer)) {
+        // Every kernel has it and every user may choose it.
+        static constexpr std::string_view reno = "reno";
+        ::setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, reno.data(), reno.size());
+    }
 }
 
 void close_socket(int socket, bool reset) {

@@ -18,6 +18,10 @@ namespace bore::drivers {
 void set_low_water(int socket, std::size_t bytes);
 // Sends an acknowledgement that is due, now (tcp(7), TCP_QUICKACK; it does not last).
 void quick_ack(int socket);
+// Where the peer is on this machine there is no path whose congestion could be controlled, and the
+// timer with which BBR paces costs more than moving the bytes: such a socket changes to Reno, which
+// does not pace. Any other socket keeps the system's congestion control.
+void stop_local_pacing(int socket);
 // `reset`: SO_LINGER of 0 s, so that the peer sees RST; else what was sent is still delivered.
 void close_socket(int socket, bool reset);
 

@@ -1,14 +1,16 @@
 """Bytes through a pair: all of them, once, in order, in both directions; ends and resets as they were;
 bounded memory. Each through plain sockets, through `bore`, and where it can through the Rust client."""
 import hashlib
+import pathlib
 import select
 import socket
+import subprocess
 import threading
 import time
 
 import pytest
 
-from harness import programs, protocol, traffic
+from harness import netns, programs, protocol, traffic
 from harness.tunnels import ProgramTunnel
 
 MIB = 1 << 20
@@ -106,6 +108,37 @@ def test_bulk_answer_after_the_visitors_fin(relay, through, keep, bulk_size):
     visitor.close()
     service.close()
     relay.assert_descriptors_returned()
+
+
+def congestion_control_of(*addresses):
+    """The algorithm by which this machine's socket between the two (host, port) sends."""
+    here, there = (f"{host}:{port}" for host, port in addresses)
+    listed = subprocess.run(["ss", "-Htin", "src", here, "dst", there], check=True, capture_output=True, text=True)
+    words = listed.stdout.split()
+    return next((word for word in words if word in ("bbr", "cubic", "reno")), words)
+
+
+@pytest.mark.needs_namespace
+def test_only_what_stays_on_this_machine_changes_its_congestion_control(start_relay, open_tunnel, keep, cleanup):
+    chosen = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control")
+    available = chosen.with_name("tcp_available_congestion_control").read_text(encoding="ascii").split()
+    system = next((name for name in ("bbr", "cubic") if name in available), None)
+    if system is None:
+        pytest.skip(f"this kernel has no congestion control besides {', '.join(available)}")
+    chosen.write_text(system, encoding="ascii")
+    other = netns.OtherNamespace()
+    cleanup.callback(other.close)
+    relay = start_relay()
+    tunnel = open_tunnel(relay)
+    with other.inside():
+        visitor = protocol.connect((other.HERE, tunnel.port))
+    visitor, service = keep(visitor, tunnel.claim(tunnel.connection()))
+    for sender, receiver in ((visitor, service), (service, visitor)):
+        sending = traffic.Background(sender.sendall, bytes(16 * MIB))
+        traffic.receive_exactly(receiver, 16 * MIB)
+        sending.result(20)
+    assert congestion_control_of((other.HERE, tunnel.port), visitor.getsockname()[:2]) == system
+    assert congestion_control_of(relay.address, service.getsockname()[:2]) == "reno"
 
 
 @by("sockets")
