@@ -65,8 +65,8 @@ struct ServerConfig {
     std::uint32_t heartbeat_interval_ms = 500;       // R
     std::uint32_t client_dead_timeout_ms = 12000;    // R, new connections
     std::uint32_t visitor_claim_timeout_ms = 10000;  // R
-    std::uint32_t idle_timeout_s = 0;                // R, new pairs; 0 = off
-    std::uint32_t half_closed_timeout_s = 3600;      // R, new pairs; 0 = off
+    std::uint32_t idle_timeout_s = 0;                // R, at once; 0 = off
+    std::uint32_t half_closed_timeout_s = 3600;      // R, at once; 0 = off
     std::uint32_t drain_timeout_s = 30;              // R
 
     // Engine
