@@ -248,10 +248,10 @@ def step_asan(runner, result):
 
 
 def step_tsan(runner, result):
-    """thread sanitizer: unit and short end-to-end tests"""
+    """thread sanitizer: unit tests on both drivers, short end-to-end tests on io_uring"""
     if runner.build(result, "tsan"):
         runner.unit(result, "tsan")
-        runner.end_to_end(result, "tsan", quick=True)
+        runner.end_to_end(result, "tsan", quick=True, driver="io_uring")
 
 
 def step_fuzz(runner, result):
