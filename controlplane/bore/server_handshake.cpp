@@ -34,7 +34,8 @@ Step ServerHandshake::start(base::Nanoseconds now, DialectHint hint) {
     if (grace == 0) {
         return challenge(State::challenged);
     }
-    challenge_due_ = now + grace;
+    // Whoever waits for it must still have time to answer.
+    challenge_due_ = now + std::min(grace, options_.first_byte_timeout / 2);
     return {};
 }
 

@@ -70,6 +70,7 @@ std::expected<tcp::socket, error_code> begin_connect(const asio::any_io_executor
         return std::unexpected(error);
     }
     set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(socket, SOL_SOCKET, SO_OOBINLINE, 1);  // an urgent byte is a byte
     if (::connect(socket.native_handle(), endpoint.data(),
                   static_cast<socklen_t>(endpoint.size())) != 0 &&
         errno != EINPROGRESS) {

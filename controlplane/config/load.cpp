@@ -42,7 +42,7 @@ Environment environment_of_process(char** environment) {
 
 namespace {
 
-std::expected<std::string, std::error_code> read_whole(int descriptor) {
+std::expected<std::string, std::error_code> read_whole(int descriptor, bool may_be_pipe) {
     struct stat status{};
     if (fstat(descriptor, &status) != 0) {
         return std::unexpected(std::error_code(errno, std::generic_category()));
@@ -51,7 +51,7 @@ std::expected<std::string, std::error_code> read_whole(int descriptor) {
         return std::unexpected(std::make_error_code(std::errc::is_a_directory));
     }
     // A pipe is what a shell's <(command) gives; a device would never end.
-    if (!S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode)) {
+    if (!S_ISREG(status.st_mode) && !(may_be_pipe && S_ISFIFO(status.st_mode))) {
         return std::unexpected(std::make_error_code(std::errc::not_supported));
     }
     std::string text;
@@ -76,13 +76,16 @@ std::expected<std::string, std::error_code> read_whole(int descriptor) {
 
 }  // namespace
 
-FileReader file_reader_of_process() {
-    return [](const std::string& path) -> std::expected<std::string, std::error_code> {
-        const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+FileReader file_reader_of_process(Pipes pipes) {
+    const bool may_be_pipe = pipes == Pipes::read;
+    return [may_be_pipe](const std::string& path) -> std::expected<std::string, std::error_code> {
+        // Opening a pipe waits for its writer.
+        const int descriptor =
+            open(path.c_str(), O_RDONLY | O_CLOEXEC | (may_be_pipe ? 0 : O_NONBLOCK));
         if (descriptor < 0) {
             return std::unexpected(std::error_code(errno, std::generic_category()));
         }
-        auto text = read_whole(descriptor);
+        auto text = read_whole(descriptor, may_be_pipe);
         close(descriptor);
         return text;
     };

@@ -69,8 +69,11 @@ struct Finished {
 [[nodiscard]] std::string version_line(std::string_view program);
 
 // The process' own environment and files, for main.cpp. The reader refuses files over
-// max_file_size_bytes and anything that is not a regular file or a pipe.
+// max_file_size_bytes and anything that is not a regular file or, at the start, a pipe, as a
+// shell's
+// <(command) is: later it would be empty, or wait for its writer.
+enum class Pipes : std::uint8_t { read, refuse };
 [[nodiscard]] Environment environment_of_process(char** environment);
-[[nodiscard]] FileReader file_reader_of_process();
+[[nodiscard]] FileReader file_reader_of_process(Pipes pipes);
 
 }  // namespace bore::config

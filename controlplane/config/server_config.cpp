@@ -150,6 +150,13 @@ std::expected<ReloadedServer, std::vector<ConfigError>> reload_server_config(
     if (!loaded) {
         return std::unexpected(std::move(loaded.error()));
     }
+    if (running.config.secret && !loaded->config.secret && !loaded->config.open) {
+        return std::unexpected(std::vector<ConfigError>{
+            {.value = "no secret",
+             .rule = "the running relay has one (" + running.secret_origin.text +
+                     ") and would be open to everybody",
+             .remedy = "put it back, or say --open if that is meant"}});
+    }
     ReloadedServer result{.next = std::move(*loaded), .changed = {}, .needs_restart = {}};
     const Rows old_rows = rows_of(running.config);
     const Rows new_rows = rows_of(result.next.config);
@@ -186,7 +193,7 @@ std::uint32_t worker_count(const ServerConfig& config, std::uint32_t core_count)
     if (!config.cpus.empty()) {
         return static_cast<std::uint32_t>(config.cpus.size());
     }
-    return core_count > 1 ? core_count - 1 : 1;
+    return std::clamp(core_count, 2U, max_workers + 1) - 1;
 }
 
 }  // namespace bore::config

@@ -294,7 +294,7 @@ Table engine_keys() {
         {{.group = group,
           .name = "workers",
           .lowest = 1,
-          .highest = 256,
+          .highest = max_workers,
           .help =
               "Threads that move bytes; auto = one per entry of cpus, else one per core but one."},
          field_of<ServerConfig, &ServerConfig::workers>},

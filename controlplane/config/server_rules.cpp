@@ -31,6 +31,7 @@ class Rules {
         check_ports();
         check_addresses();
         check_times();
+        check_workers();
         check_server_id();
         const bool backend_asked_for = refuse_backend();
         check_authentication(backend_asked_for);
@@ -71,6 +72,7 @@ class Rules {
     void check_addresses();
     void check_no_duplicates(std::string_view name, const std::vector<IpAddress>& addresses);
     void check_times();
+    void check_workers();
     void check_below(std::string_view smaller, std::uint32_t smaller_value, std::string_view larger,
                      std::uint32_t larger_value);
     void check_server_id();
@@ -218,6 +220,16 @@ void Rules::check_times() {
                 config_.handshake_timeout_ms);
     check_below("heartbeat-interval-ms", config_.heartbeat_interval_ms, "client-dead-timeout-ms",
                 config_.client_dead_timeout_ms);
+}
+
+void Rules::check_workers() {
+    if (!config_.workers && config_.cpus.size() > max_workers && valid({"cpus"})) {
+        refuse(described("cpus"),
+               "has " + std::to_string(config_.cpus.size()) +
+                   " entries, one worker each, and there can be " + std::to_string(max_workers) +
+                   " workers",
+               "name fewer cores, or set workers");
+    }
 }
 
 void Rules::check_below(std::string_view smaller, std::uint32_t smaller_value,

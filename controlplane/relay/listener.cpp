@@ -54,8 +54,10 @@ void Listener::accept_burst() {
         Descriptor socket(::accept4(socket_.native_handle(), reinterpret_cast<sockaddr*>(&peer),
                                     &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
         if (socket) {
-            rest_ns_ = min_rest_ns;
             flow = handler_->on_accepted(std::move(socket), peer);
+            if (flow != Flow::rest) {
+                rest_ns_ = min_rest_ns;
+            }
         } else if (errno == EAGAIN) {
             break;
         } else {

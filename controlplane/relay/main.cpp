@@ -26,6 +26,8 @@ using namespace bore;
 
 using Arguments = std::span<const char* const>;
 
+static_assert(config::max_workers == abi::max_workers);
+
 relay::Log::Options log_options(const config::ServerConfig& config) {
     return {.level = config.log_level,
             .format = config.log_format,
@@ -76,7 +78,7 @@ std::optional<config::ServerConfig> reload(config::LoadedServer& running, Argume
                                            relay::Log& log) {
     auto reloaded =
         config::reload_server_config(running, arguments, config::environment_of_process(environ),
-                                     config::file_reader_of_process());
+                                     config::file_reader_of_process(config::Pipes::refuse));
     if (!reloaded) {
         for (const config::ConfigError& error : reloaded.error()) {
             log.error("configuration not reloaded: " + error.to_string());
@@ -145,7 +147,7 @@ int run(config::LoadedServer loaded, Arguments arguments) {
 int main(int argc, char** argv) {
     const Arguments arguments(argv, static_cast<std::size_t>(argc));
     auto loaded = config::load_server_config(arguments, config::environment_of_process(environ),
-                                             config::file_reader_of_process());
+                                             config::file_reader_of_process(config::Pipes::read));
     if (const auto finished = config::finish_early(loaded)) {
         std::fputs(finished->standard_output.c_str(), stdout);
         std::fputs(finished->standard_error.c_str(), stderr);

@@ -48,6 +48,7 @@ std::expected<Descriptor, int> listen_on(const config::IpAddress& address, std::
         set_option(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, only_v6 ? 1 : 0);
     }
     set_option(socket.get(), IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(socket.get(), SOL_SOCKET, SO_OOBINLINE, 1);  // an urgent byte is a byte
     set_option(socket.get(), SOL_SOCKET, SO_KEEPALIVE, 1);
     if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&where), length) != 0 ||
         ::listen(socket.get(), listen_backlog) != 0) {
@@ -97,14 +98,14 @@ std::size_t unacknowledged_bytes(int socket) {
     return ::ioctl(socket, SIOCOUTQ, &bytes) == 0 ? static_cast<std::size_t>(bytes) : 0;
 }
 
-std::uint32_t unacknowledged_ms(int socket) {
+PeerSilence peer_silence(int socket) {
     tcp_info info{};
     socklen_t length = sizeof info;
-    if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 ||
-        info.tcpi_unacked == 0) {
-        return 0;
+    if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) {
+        return {.last_acknowledgement_ms = 0, .retransmitting = false};
     }
-    return info.tcpi_last_ack_recv;
+    return {.last_acknowledgement_ms = info.tcpi_last_ack_recv,
+            .retransmitting = info.tcpi_retransmits > 0};
 }
 
 void reset_on_close(int socket) {

@@ -37,9 +37,13 @@ void watch_peer(int socket, std::uint32_t dead_timeout_ms);
 [[nodiscard]] std::expected<std::size_t, int> send(int socket, std::string_view bytes);
 // Bytes sent and not yet acknowledged by the peer's kernel.
 [[nodiscard]] std::size_t unacknowledged_bytes(int socket);
-// How long the oldest of them has waited: the time since the peer's last acknowledgement of
-// anything; 0 when nothing is outstanding.
-[[nodiscard]] std::uint32_t unacknowledged_ms(int socket);
+// What TCP knows of the peer: how long ago it acknowledged anything (in steps of up to 10 ms), and
+// whether something was sent to it again because it did not.
+struct PeerSilence {
+    std::uint32_t last_acknowledgement_ms;
+    bool retransmitting;
+};
+[[nodiscard]] PeerSilence peer_silence(int socket);
 // The next close() resets the connection.
 void reset_on_close(int socket);
 

@@ -21,6 +21,13 @@ namespace bore::relay {
 
 using abi::ControlCounter;
 
+namespace {
+
+// With so few descriptors left, visitors are accepted one by one with pauses.
+constexpr std::uint64_t scarce_descriptors = 8;
+
+}  // namespace
+
 std::string_view to_string(TunnelEnd reason) {
     switch (reason) {
         case TunnelEnd::client_closed:
@@ -128,7 +135,11 @@ Listener::Flow Tunnel::on_accepted(Descriptor socket, const sockaddr_storage& pe
     if (!admits_visitor(peer)) {
         return Listener::Flow::more;
     }
-    const bool short_of_descriptors = descriptors_short(socket.get());
+    const std::uint64_t left = descriptors_left(socket.get());
+    if (left == 0) {
+        context_.counters.add(ControlCounter::visitors_refused_limit_total);
+        return Listener::Flow::rest;
+    }
     const protocol::Uuid id = pairs_.add_visitor(*this, std::move(socket));
     ++pending_count_;
     const std::size_t end = unsent_.size();
@@ -141,7 +152,7 @@ Listener::Flow Tunnel::on_accepted(Descriptor socket, const sockaddr_storage& pe
         context_.counters.add(ControlCounter::visitors_paused_total);
         return Listener::Flow::pause;
     }
-    return short_of_descriptors ? Listener::Flow::rest : Listener::Flow::more;
+    return left <= scarce_descriptors ? Listener::Flow::rest : Listener::Flow::more;
 }
 
 bool Tunnel::admits_visitor(const sockaddr_storage& peer) {
@@ -168,10 +179,11 @@ bool Tunnel::full() const {
 // Every visitor that waits needs one more descriptor, for its data connection. The kernel gives the
 // lowest free number, so all below the newest are in use; a visitor accepted without a descriptor
 // left for its partner would only keep others from theirs.
-bool Tunnel::descriptors_short(int newest) const {
-    constexpr std::uint64_t reserve = 16;
-    return static_cast<std::uint64_t>(newest) + pairs_.pending_count() + reserve >=
-           context_.descriptor_limit;
+std::uint64_t Tunnel::descriptors_left(int newest) const {
+    constexpr std::uint64_t reserve = 8;  // for control connections
+    const std::uint64_t used =
+        static_cast<std::uint64_t>(newest) + pairs_.pending_count() + reserve;
+    return used < context_.descriptor_limit ? context_.descriptor_limit - used : 0;
 }
 
 void Tunnel::visitor_left() {
@@ -301,10 +313,18 @@ void Tunnel::socket_failed(int error_number) {
 
 boost::asio::awaitable<bool> Tunnel::client_vanished() {
     // Anything that the peer's kernel must acknowledge tells; an acknowledgement may be delayed by
-    // 40 ms (Linux) to 200 ms, and one lost packet is sent again after about 200 ms.
+    // 40 ms (Linux) to 200 ms, and one lost packet is sent again after about 200 ms. A busy tunnel
+    // always has something under way, so any acknowledgement since the question counts.
     using std::chrono::milliseconds;
+    constexpr std::uint32_t clock_step_ms = 10;
+    constexpr std::uint32_t silent_ms = 1000;
     const auto self = shared_from_this();
-    if (ended_ || unacknowledged_ms(control_.native_handle()) >= 1000) {
+    const int socket = control_.native_handle();
+    if (ended_) {
+        co_return true;
+    }
+    const PeerSilence before = peer_silence(socket);
+    if (before.retransmitting && before.last_acknowledgement_ms >= silent_ms) {
         co_return true;
     }
     boost::asio::steady_timer pause(context_.io);
@@ -312,13 +332,17 @@ boost::asio::awaitable<bool> Tunnel::client_vanished() {
         unsent_ = protocol::heartbeat_frame;
         flush();
     }
-    for (const int wait_ms : {5, 45, 150, 300, 500}) {
+    std::uint32_t waited_ms = 0;
+    for (const std::uint32_t wait_ms : {5U, 45U, 150U, 300U, 500U}) {
         pause.expires_after(milliseconds(wait_ms));
         co_await pause.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
         if (ended_) {
             co_return true;
         }
-        if (unsent_.empty() && unacknowledged_bytes(control_.native_handle()) == 0) {
+        waited_ms += wait_ms;
+        const bool all_acknowledged = unsent_.empty() && unacknowledged_bytes(socket) == 0;
+        if (all_acknowledged ||
+            peer_silence(socket).last_acknowledgement_ms + clock_step_ms < waited_ms) {
             co_return false;
         }
     }

@@ -96,7 +96,7 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
   private:
     [[nodiscard]] bool admits_visitor(const sockaddr_storage& peer);
     [[nodiscard]] bool full() const;
-    [[nodiscard]] bool descriptors_short(int newest) const;
+    [[nodiscard]] std::uint64_t descriptors_left(int newest) const;
     void resume_accepting();
 
     void watch_control();

@@ -149,8 +149,11 @@ void Tunnels::forget_later(std::uint32_t index) {
 }
 
 void Tunnels::apply_limits() {
-    for (const auto& [port, tunnel] : by_port_) {
-        tunnel->apply_timeouts();
+    // Ended tunnels, too, as long as they have pairs: those are in no map of ports.
+    for (const auto& tunnel : rows_) {
+        if (tunnel) {
+            tunnel->apply_timeouts();
+        }
     }
 }
 

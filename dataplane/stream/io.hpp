@@ -71,6 +71,9 @@ class Io {
     virtual IoResult fill_pipe(Pair& pair, Leg source, std::size_t max_bytes) = 0;
     // From the pipe of `source`'s direction into the other leg.
     virtual IoResult drain_pipe(Pair& pair, Leg source, std::size_t max_bytes) = 0;
+    // True while bytes wait in the socket. Asked when a splice brought none: splice(2) stops in
+    // front of TCP's urgent mark, and where a FIN follows it even reports the end there.
+    [[nodiscard]] virtual bool has_unread(Pair& pair, Leg source) = 0;
     // 0 or the errno of a leg that can carry a FIN no more.
     [[nodiscard]] virtual int shutdown_write(Pair& pair, Leg target) = 0;
     // 0, or the errno with which the leg was reset or failed, without reading from it.

@@ -92,7 +92,7 @@ void Pair::note_read(Leg source, std::size_t bytes, bool drained) {
     active_at_ = shard_->now();
     direction.meter.on_read(bytes, active_at_);
     reading(other(source)).meter.on_opposite_read();
-    limiter(source).charge(active_at_, bytes);
+    limiter(source).charge(active_at_, bytes, shard_->worker_index());
     if (drained && direction.meter.wants_quick_ack(bytes)) {
         io().quick_ack(*this, source);
         shard_->count(WorkerCounter::quick_acks_total);
@@ -113,10 +113,7 @@ void Pair::on_data(Leg source, std::span<const std::byte> bytes, bool more_waits
     Direction& direction = reading(source);
     if (direction.source == Source::receiving && !direction.blocked) {
         if (limiter(source).limited()) {
-            direction.source = Source::stopping;
-            if (io().stop_receive(*this, source)) {
-                on_receive_stopped(source);
-            }
+            stop_receiving(source);
         } else {
             choose_path(source);
         }
@@ -138,6 +135,13 @@ void Pair::on_receive_stopped(Leg source) {
     }
     reading(source).source = Source::idle;
     advance(source);
+}
+
+void Pair::stop_receiving(Leg source) {
+    reading(source).source = Source::stopping;
+    if (io().stop_receive(*this, source)) {
+        on_receive_stopped(source);
+    }
 }
 
 void Pair::on_readable(Leg source) {
@@ -178,7 +182,9 @@ void Pair::read_limited(Leg source) {
             return;
         }
         note_read(source, bytes.size(), true);
-        if (reading(source).meter.is_bulk() && !holds_bytes(reading(source))) {
+        const Direction& direction = reading(source);
+        if (direction.meter.is_bulk() && !direction.meter.is_interactive() &&
+            !holds_bytes(direction)) {
             start_splicing(source);
         }
         advance(source);
@@ -196,6 +202,12 @@ void Pair::pump(Leg source) {
         switch (fill_and_deliver(source)) {
             case Fill::again:
                 break;
+            case Fill::empty:
+                if (round == 0 && io().has_unread(*this, source)) {
+                    copy_past_urgent_mark(source);
+                    return;
+                }
+                [[fallthrough]];
             case Fill::wait:
                 wait_readable(source);
                 return;
@@ -211,11 +223,15 @@ Pair::Fill Pair::fill_and_deliver(Leg source) {
     const IoResult result =
         io().fill_pipe(*this, source, limiter(source).read_size_bytes(abi::pipe_bytes));
     if (result.is_zero()) {
-        on_end_of_stream(source);
+        if (io().has_unread(*this, source)) {
+            copy_past_urgent_mark(source);
+        } else {
+            on_end_of_stream(source);
+        }
         return Fill::done;
     }
     if (result.is_would_block()) {
-        return Fill::wait;
+        return Fill::empty;
     }
     if (!result.has_bytes()) {
         fail(result.error_number());
@@ -244,6 +260,14 @@ Pair::Fill Pair::fill_and_deliver(Leg source) {
     }
     // A fast flow fills its next low-water mark by itself; reading on would undo the gathering.
     return direction.meter.low_water_bytes() > 1 ? Fill::wait : Fill::again;
+}
+
+// Only a receive gets past the mark. A direction that is watched changes when the watch fires.
+void Pair::copy_past_urgent_mark(Leg source) {
+    stop_splicing(source);
+    if (reading(source).source == Source::idle) {
+        ask_for_more(source);
+    }
 }
 
 // ---- Forward and deliver
@@ -336,10 +360,7 @@ void Pair::block(Leg source) {
     shard_->count(WorkerCounter::backpressure_total);
     io().watch_writable(*this, other(source));
     if (direction.source == Source::receiving) {
-        direction.source = Source::stopping;
-        if (io().stop_receive(*this, source)) {
-            on_receive_stopped(source);
-        }
+        stop_receiving(source);
     }
     supervise_from_now();
 }
@@ -414,11 +435,15 @@ void Pair::wait_for_tokens(Leg source) {
     Direction& direction = reading(source);
     direction.waits_for_tokens = true;
     shard_->count(WorkerCounter::rate_limited_total);
-    // Who has just read goes behind those of its tunnel that wait already, or the same one would
-    // be first in every round and starve them.
-    const bool has_just_read = direction.meter.last_read_at() == shard_->now();
-    shard_->timers().arm(direction.timer,
-                         limiter(source).ready_at() + (has_just_read ? Shard::tick_ns : 0));
+    // Who has just read goes behind those of its tunnel that wait already, and the worker that read
+    // last behind the others, or the same ones would be first in every round and starve the rest.
+    base::Nanoseconds at = limiter(source).ready_at();
+    at += direction.meter.last_read_at() == shard_->now() ? Shard::tick_ns : 0;
+    at += limiter(source).last_reader() == shard_->worker_index() ? Shard::tick_ns : 0;
+    shard_->timers().arm(direction.timer, at);
+    if (at > shard_->now() + supervision_ns) {
+        supervise_from_now();
+    }
 }
 
 void Pair::on_direction_timer(Leg source) {
@@ -456,7 +481,7 @@ void Pair::on_direction_timer(Leg source) {
 
 void Pair::choose_path(Leg source) {
     Direction& direction = reading(source);
-    if (!direction.meter.is_bulk() || direction.has_pipe) {
+    if (!direction.meter.is_bulk() || direction.meter.is_interactive() || direction.has_pipe) {
         return;
     }
     if (!io().lend_pipe(*this, source)) {
@@ -466,10 +491,7 @@ void Pair::choose_path(Leg source) {
     }
     direction.has_pipe = true;
     direction.wants_splice = true;
-    direction.source = Source::stopping;
-    if (io().stop_receive(*this, source)) {
-        on_receive_stopped(source);
-    }
+    stop_receiving(source);
 }
 
 void Pair::start_splicing(Leg source) {
@@ -477,6 +499,7 @@ void Pair::start_splicing(Leg source) {
     if (!direction.has_pipe) {
         if (!io().lend_pipe(*this, source)) {
             shard_->count(WorkerCounter::pipes_exhausted_total);
+            direction.meter.on_pause();  // ask again one streak later
             return;
         }
         direction.has_pipe = true;

@@ -109,14 +109,16 @@ class Pair {
     void read_now(Leg source);
     void read_limited(Leg source);
     void pump(Leg source);
-    enum class Fill : std::uint8_t { again, wait, done };
+    enum class Fill : std::uint8_t { again, wait, empty, done };
     Fill fill_and_deliver(Leg source);
+    void copy_past_urgent_mark(Leg source);
     bool deliver(Leg source);
     void forward(Leg source, std::span<const std::byte> bytes);
     void hold(Leg source, std::span<const std::byte> bytes);
     void block(Leg source);
     void note_read(Leg source, std::size_t bytes, bool drained);
     void note_delivered(Leg source, std::size_t bytes, bool spliced);
+    void stop_receiving(Leg source);
     void choose_path(Leg source);
     void start_splicing(Leg source);
     void stop_splicing(Leg source);
@@ -125,6 +127,8 @@ class Pair {
     void end(abi::EndReason reason, bool reset);
     void on_direction_timer(Leg source);
     void on_pair_timer();
+    // How often a leg that nothing watches is asked whether it was reset.
+    static constexpr base::Nanoseconds supervision_ns = 500 * base::millisecond_ns;
     void supervise_from_now();
     [[nodiscard]] bool unobserved(Leg leg) const;
     struct Deadline {

@@ -12,9 +12,6 @@ using abi::EndReason;
 
 namespace {
 
-// How often a leg that nothing watches is asked whether it was reset.
-constexpr base::Nanoseconds supervision_ns = 500 * base::millisecond_ns;
-
 constexpr base::Nanoseconds never = ~base::Nanoseconds{0};
 
 bool is_reset(int error_number) {
@@ -120,10 +117,13 @@ void Pair::on_timer(const PairTimer& timer) {
 
 void Pair::on_limits_changed() {
     for (const Leg source : {Leg::visitor, Leg::client}) {
-        if (live() && reading(source).waits_for_tokens) {
-            reading(source).waits_for_tokens = false;
-            shard_->timers().cancel(reading(source).timer);
+        Direction& direction = reading(source);
+        if (live() && direction.waits_for_tokens) {
+            direction.waits_for_tokens = false;
+            shard_->timers().cancel(direction.timer);
             advance(source);
+        } else if (live() && direction.source == Source::receiving && limiter(source).limited()) {
+            stop_receiving(source);  // from now on it reads what its tokens allow
         }
     }
     if (live()) {
@@ -177,6 +177,9 @@ void Pair::arm_pair_timer() {
 }
 
 void Pair::on_pair_timer() {
+    if (reading(Leg::visitor).waits_for_tokens || reading(Leg::client).waits_for_tokens) {
+        active_at_ = shard_->now();  // not its silence: the relay holds it back
+    }
     const Deadline quiet = quiet_deadline();
     if (shard_->now() >= quiet.at) {
         end(quiet.reason, true);

@@ -62,6 +62,7 @@ class Shard {
 
     // For pairs and drivers.
     [[nodiscard]] base::Nanoseconds now() const { return now_; }
+    [[nodiscard]] std::uint32_t worker_index() const { return worker_index_; }
     [[nodiscard]] base::TimerWheel& timers() { return timers_; }
     [[nodiscard]] Io& io() { return io_; }
     [[nodiscard]] abi::WorkerCounters& counters() { return counters_; }

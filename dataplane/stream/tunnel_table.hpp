@@ -50,11 +50,12 @@ class RateLimiter {
         return static_cast<std::size_t>(std::min<std::uint64_t>(wanted_bytes, quantum));
     }
 
-    void charge(base::Nanoseconds now, std::size_t bytes) {
+    void charge(base::Nanoseconds now, std::size_t bytes, std::uint32_t worker_index) {
         const std::uint64_t rate = bytes_per_second_.load(std::memory_order_relaxed);
         if (rate == 0) {
             return;
         }
+        last_reader_.store(worker_index, std::memory_order_relaxed);
         // bytes ≤ 1 MiB (a pipe), so the product stays below 2^50.
         const base::Nanoseconds cost = bytes * base::second_ns / rate;
         const base::Nanoseconds oldest = now > burst_ns ? now - burst_ns : 0;
@@ -64,11 +65,17 @@ class RateLimiter {
         }
     }
 
+    // The worker that was charged last.
+    [[nodiscard]] std::uint32_t last_reader() const {
+        return last_reader_.load(std::memory_order_relaxed);
+    }
+
     void reset() { paid_off_at_.store(0, std::memory_order_relaxed); }
 
   private:
     std::atomic<std::uint64_t> bytes_per_second_{0};
     std::atomic<base::Nanoseconds> paid_off_at_{0};
+    std::atomic<std::uint32_t> last_reader_{0};
 };
 
 struct TunnelEntry {

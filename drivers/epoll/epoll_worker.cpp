@@ -79,6 +79,9 @@ class EpollWorker final : public StreamWorker, public stream::Io {
         return splice_to_socket(leg(pair, source).pipe, leg(pair, stream::other(source)).socket,
                                 max_bytes);
     }
+    bool has_unread(Pair& pair, Leg source) override {
+        return drivers::has_unread(leg(pair, source).socket);
+    }
     int shutdown_write(Pair& pair, Leg target) override {
         return drivers::shutdown_write(leg(pair, target).socket);
     }
@@ -154,7 +157,7 @@ void EpollWorker::sleep(std::array<epoll_event, events_per_wait>& events, int& c
     if (!spins) {
         context_.wake.will_sleep();
         if (!shard_.commands_wait()) {
-            wait_ms = timeout_ms(now);
+            wait_ms = timeout_ms(base::monotonic_now());  // the turn took its time
             shard_.count(WorkerCounter::waits_total);
         }
     }

@@ -91,6 +91,9 @@ class IoUringWorker final : public StreamWorker, public stream::Io {
         return splice_to_socket(leg(pair, source).pipe, leg(pair, stream::other(source)).socket,
                                 max_bytes);
     }
+    bool has_unread(Pair& pair, Leg source) override {
+        return drivers::has_unread(leg(pair, source).socket);
+    }
     int shutdown_write(Pair& pair, Leg target) override {
         return drivers::shutdown_write(leg(pair, target).socket);
     }
@@ -162,7 +165,8 @@ void IoUringWorker::sleep_or_spin() {
         const auto deadline = shard_.next_deadline();
         std::optional<base::Nanoseconds> timeout_ns;
         if (deadline) {
-            timeout_ns = *deadline > now ? *deadline - now : 0;
+            const base::Nanoseconds asleep_at = base::monotonic_now();  // the turn took its time
+            timeout_ns = *deadline > asleep_at ? *deadline - asleep_at : 0;
         }
         shard_.count(WorkerCounter::waits_total);
         ring_->submit_and_wait(timeout_ns);

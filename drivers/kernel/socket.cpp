@@ -39,6 +39,11 @@ IoResult receive_some(int socket, std::span<std::byte> buffer) {
     return IoResult::from_call(received, errno);
 }
 
+bool has_unread(int socket) {
+    char byte = 0;
+    return ::recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 int shutdown_write(int socket) {
     return ::shutdown(socket, SHUT_WR) == 0 ? 0 : errno;
 }

@@ -384,6 +384,7 @@ TEST(ServerConfig, DerivedValues) {
     EXPECT_EQ(tunnel_addresses(config), config.bind_tunnels);
     EXPECT_EQ(worker_count(config, 1), 1U);
     EXPECT_EQ(worker_count(config, 8), 7U);
+    EXPECT_EQ(worker_count(config, 256), max_workers);
     config.cpus = {2, 3};
     EXPECT_EQ(worker_count(config, 8), 2U);
     config.workers = 5;
@@ -414,6 +415,26 @@ TEST(ServerReload, ChangesNowAndChangesThatNeedARestart) {
     const auto broken =
         reload_server_config(*start, argv, {}, reader_of({{"bore.toml", "x = 1"}, {"k", "new"}}));
     EXPECT_EQ(error_count(broken), 1U);
+}
+
+TEST(ServerConfig, NoMoreWorkersThanTheDataPlaneHas) {
+    EXPECT_EQ(error_count(load_server({"--workers", "64"})), 0U);
+    EXPECT_EQ(error_count(load_server({"--workers", "65"})), 1U);
+    EXPECT_EQ(error_count(load_server({"--cpus", "0-63"})), 0U);
+    EXPECT_EQ(error_count(load_server({"--cpus", "0-95"})), 1U);
+    EXPECT_EQ(error_count(load_server({"--cpus", "0-95", "--workers", "64"})), 0U);
+}
+
+TEST(ServerReload, ASecretDoesNotGoUnnoticed) {
+    const Words words = {"--config", "bore.toml"};
+    const auto start = load_server(words, {}, {{"bore.toml", "secret = \"s\"\n"}});
+    ASSERT_TRUE(start) << errors_of(start);
+    const auto argv = argv_of("bore-server", words);
+    const auto gone = reload_server_config(*start, argv, {}, reader_of({{"bore.toml", ""}}));
+    EXPECT_EQ(error_count(gone), 1U) << "the relay would be open";
+    const auto meant =
+        reload_server_config(*start, argv, {}, reader_of({{"bore.toml", "open = true\n"}}));
+    EXPECT_TRUE(meant) << errors_of(meant);
 }
 
 TEST(ServerReload, EveryKeyKeepsItsPromise) {

@@ -5,6 +5,7 @@ as its client does. The columns with a backend come with the backend link.
 """
 import re
 import socket
+import threading
 import time
 
 import pytest
@@ -183,6 +184,25 @@ def test_an_open_relay_never_challenges(relay, dial):
     framed.expect_silence(1.5)
     framed.send(hello(0))
     framed.expect("Hello")
+
+
+def test_a_busy_tunnel_keeps_its_port_against_a_client_with_the_same_secret(start_relay, open_tunnel, cleanup):
+    relay = start_relay("--secret", SECRET, "--max-pending-visitors", "2000")
+    tunnel = open_tunnel(relay, secret=SECRET)
+    over = threading.Event()
+    cleanup.callback(over.set)
+
+    def visit():
+        while not over.wait(0.003):
+            cleanup.callback(tunnel.visit().close)
+
+    visits = traffic.Background(visit)
+    for _ in range(4):
+        with pytest.raises(RelayError, match="port already in use"):
+            open_tunnel(relay, secret=SECRET, port=tunnel.port)
+    over.set()
+    visits.result(5)
+    assert tunnel.connection()
 
 
 # Grace, hints, misfires

@@ -110,6 +110,20 @@ def test_bulk_answer_after_the_visitors_fin(relay, through, keep, bulk_size):
     relay.assert_descriptors_returned()
 
 
+@by(*ALL)
+def test_urgent_bytes_in_bulk_arrive_in_their_place(relay, through, keep):
+    visitor, service = keep(*through(relay).pair())
+    bulk = bytes(range(256)) * 8192
+    upwards = traffic.Background(traffic.receive_all, service)
+    for piece in (bulk, bulk[:70_000], b"behind the mark, then the end"):
+        visitor.sendall(piece)
+        visitor.send(b"!", socket.MSG_OOB)
+        time.sleep(0.1)
+    visitor.sendall(b"last")
+    visitor.shutdown(socket.SHUT_WR)
+    assert upwards.result(20) == bulk + b"!" + bulk[:70_000] + b"!" + b"behind the mark, then the end!last"
+
+
 def congestion_control_of(*addresses):
     """The algorithm by which this machine's socket between the two (host, port) sends."""
     here, there = (f"{host}:{port}" for host, port in addresses)

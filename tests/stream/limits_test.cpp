@@ -26,7 +26,7 @@ constexpr bool sanitized = false;
 
 TEST(RateLimiterTest, UnlimitedIsAlwaysReady) {
     RateLimiter limiter;
-    limiter.charge(second_ns, 1'000'000'000);
+    limiter.charge(second_ns, 1'000'000'000, 0);
     EXPECT_FALSE(limiter.limited());
     EXPECT_EQ(limiter.ready_at(), 0U);
     EXPECT_EQ(limiter.read_size_bytes(1'234'567), 1'234'567U);
@@ -36,19 +36,19 @@ TEST(RateLimiterTest, WhatWasReadIsPaidOffAtTheRate) {
     RateLimiter limiter;
     limiter.set_rate(1'000'000);
     const Nanoseconds now = 10 * second_ns;
-    limiter.charge(now, 500'000);
+    limiter.charge(now, 500'000, 0);
     EXPECT_EQ(limiter.ready_at(), now - RateLimiter::burst_ns + 500 * millisecond_ns);
 }
 
 TEST(RateLimiterTest, UnusedTimeCountsUpToTheBurst) {
     RateLimiter limiter;
     limiter.set_rate(1'000'000);
-    limiter.charge(second_ns, 1'000);
+    limiter.charge(second_ns, 1'000, 0);
     std::uint64_t taken = 0;
     const Nanoseconds later = 100 * second_ns;
     while (limiter.ready_at() <= later) {
         const std::size_t bytes = limiter.read_size_bytes(1'000'000);
-        limiter.charge(later, bytes);
+        limiter.charge(later, bytes, 0);
         taken += bytes;
     }
     // 50 ms and the read that overshoots.
@@ -69,7 +69,7 @@ TEST(RateLimiterTest, OneReadIsTwentyMillisecondsAtMost) {
 TEST(RateLimiterTest, ANewRateForgivesTheOldDebt) {
     RateLimiter limiter;
     limiter.set_rate(1'000);
-    limiter.charge(second_ns, 100'000);
+    limiter.charge(second_ns, 100'000, 0);
     ASSERT_GT(limiter.ready_at(), 90 * second_ns);
     limiter.set_rate(1'000);
     EXPECT_GT(limiter.ready_at(), 90 * second_ns) << "the same rate is no change";
@@ -201,6 +201,38 @@ TEST_F(LimitsTest, ALiftedLimitFreesWhoWaitsForTokens) {
     world_.tunnels.change(0, {});
     world_.run(10 * millisecond_ns);
     EXPECT_EQ(pair.client->sent_bytes, 14'000U);
+}
+
+TEST_F(LimitsTest, WhoWaitsForTokensIsNotIdle) {
+    world_.tunnels.change(0, {.to_client_bytes_per_second = 1'000, .idle_timeout_ms = 1'000});
+    OpenedPair pair = world_.open(0, 1, 0, 4'000);  // 4 s worth
+    pair.visitor->peer_sends(1'000);
+    world_.run(5 * second_ns, 10 * millisecond_ns);
+    EXPECT_EQ(pair.client->sent_bytes, 5'000U);
+    EXPECT_EQ(world_.io.attached_pairs(), 1U);
+    world_.run(3 * second_ns, 10 * millisecond_ns);
+    EXPECT_EQ(world_.io.attached_pairs(), 0U) << "then it is";
+}
+
+TEST_F(LimitsTest, AResetOfWhoWaitsForTokensIsNoticed) {
+    world_.tunnels.change(0, {.to_client_bytes_per_second = 1'000});
+    OpenedPair pair = world_.open(0, 1, 0, 20'000);  // 20 s worth
+    world_.run(100 * millisecond_ns);
+    pair.visitor->fails(ECONNRESET);
+    world_.run(second_ns);
+    EXPECT_EQ(world_.io.attached_pairs(), 0U);
+}
+
+TEST_F(LimitsTest, ANewLimitHoldsForConnectionsThatWereQuietBefore) {
+    open_senders(20);
+    world_.run(10 * millisecond_ns);
+    world_.tunnels.change(0, {.to_client_bytes_per_second = mbit});
+    world_.run(10 * millisecond_ns);
+    for (OpenedPair& pair : pairs_) {
+        pair.visitor->peer_sends(256 * 1024);
+    }
+    world_.run(100 * millisecond_ns);
+    EXPECT_LT(delivered(), mbit / 5);
 }
 
 TEST_F(LimitsTest, NewTimeoutsReachRunningPairs) {

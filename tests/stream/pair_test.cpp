@@ -189,6 +189,38 @@ TEST_P(PairTest, SmallMessagesEndTheSplicing) {
     EXPECT_EQ(pair.visitor->sent_bytes, pair.client->arrived_bytes);
 }
 
+TEST_P(PairTest, AnUrgentMarkThatStopsASpliceIsPassedByCopying) {
+    for (const bool with_fin : {false, true}) {
+        OpenedPair pair = world_.open(0, with_fin ? 2 : 1);
+        make_bulk(pair, Leg::client, 1'500'000);
+        ASSERT_EQ(world_.io.lent_pipes(), 1U);
+        pair.client->peer_sends_urgent(2'000);
+        pair.client->peer_sends(3'000);
+        if (with_fin) {
+            pair.client->peer_finishes();
+        }
+        world_.run(20 * millisecond_ns);
+        EXPECT_EQ(pair.visitor->sent_bytes, pair.client->arrived_bytes);
+        EXPECT_EQ(pair.visitor->fin_sent, with_fin);
+        make_bulk(pair, Leg::visitor, 200'000);
+        pair.visitor->peer_finishes();
+        pair.client->peer_finishes();
+        world_.run(20 * millisecond_ns);
+        EXPECT_EQ(world_.io.attached_pairs(), 0U);
+    }
+}
+
+TEST_P(PairTest, AStreamOfSmallMessagesBorrowsNoPipe) {
+    OpenedPair pair = world_.open(0, 1);
+    for (int message = 0; message < 500; ++message) {
+        pair.client->peer_sends(1'000);
+        world_.run(millisecond_ns);
+        pair.visitor->peer_takes(~std::size_t{0});
+    }
+    EXPECT_EQ(world_.counter(WorkerCounter::path_to_splice_total), 0U);
+    EXPECT_EQ(pair.visitor->sent_bytes, pair.client->arrived_bytes);
+}
+
 TEST_P(PairTest, BytesBelowTheLowWaterMarkWaitOnlyForTheDeadline) {
     OpenedPair pair = world_.open(0, 1);
     make_bulk(pair, Leg::client, 1'500'000);

@@ -20,6 +20,7 @@ struct PeerPlan {
     base::Nanoseconds stall_from{0};
     base::Nanoseconds stall_until{0};
     bool finishes{true};
+    unsigned urgent_percent{0};                           // of its writes end with an urgent byte
     std::uint64_t resets_after_bytes{~std::uint64_t{0}};  // of its own stream
     int reset_error{0};
 
@@ -69,7 +70,11 @@ class Peer {
             const std::size_t most =
                 std::min<std::uint64_t>({allowed - connection.arrived_bytes,
                                          connection.receive_room_bytes(), plan_.write_bytes});
-            connection.peer_sends(most);
+            if (most > 0 && random.chance(plan_.urgent_percent)) {
+                connection.peer_sends_urgent(most);
+            } else {
+                connection.peer_sends(most);
+            }
         } else if (plan_.finishes && connection.arrived_bytes == plan_.total_bytes()) {
             connection.peer_finishes();
         }
@@ -99,6 +104,7 @@ inline std::array<PeerPlan, 2> make_plans(Random& random, std::size_t bulk_bytes
                 large ? random.between(bulk_bytes / 4, bulk_bytes) : random.any_size(30'000);
             plan.message_ends.push_back(position);
         }
+        plan.urgent_percent = random.chance(20) ? 5 : 0;
         plan.in_turns = in_turns;
         plan.speaks_first = side == 0;
         plan.write_bytes =

@@ -281,7 +281,17 @@ IoResult SimulatedIo::fill_pipe(Pair& pair, Leg source, std::size_t max_bytes) {
     if (room_bytes == 0) {
         return IoResult::would_block();
     }
-    const IoResult result = take_from(connection, std::min(max_bytes, room_bytes));
+    std::size_t most_bytes = std::min(max_bytes, room_bytes);
+    if (connection.urgent_at && connection.available_bytes() > 0) {
+        if (connection.read_bytes == *connection.urgent_at) {
+            return connection.fin_arrived ? IoResult::moved(0) : IoResult::would_block();
+        }
+        if (connection.read_bytes < *connection.urgent_at) {
+            most_bytes =
+                std::min<std::size_t>(most_bytes, *connection.urgent_at - connection.read_bytes);
+        }
+    }
+    const IoResult result = take_from(connection, most_bytes);
     if (result.has_bytes()) {
         const std::size_t before = pipe.bytes.size();
         pipe.bytes.resize(before + result.bytes());
@@ -310,6 +320,10 @@ IoResult SimulatedIo::drain_pipe(Pair& pair, Leg source, std::size_t max_bytes) 
         }
     }
     return result;
+}
+
+bool SimulatedIo::has_unread(Pair& pair, Leg source) {
+    return open_leg(pair, source).available_bytes() > 0;
 }
 
 int SimulatedIo::shutdown_write(Pair& pair, Leg target) {

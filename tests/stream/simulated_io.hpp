@@ -48,6 +48,8 @@ struct Connection {
     std::size_t receive_capacity_bytes{256 * 1024};
     bool fin_arrived{false};
     bool fin_read{false};
+    // Only a receive passes this byte of the stream (TCP's urgent mark).
+    std::optional<std::uint64_t> urgent_at;
     int error_number{0};  // reported once, as SO_ERROR is
     bool failed{false};
 
@@ -88,6 +90,10 @@ struct Connection {
 
     // The peer's verbs.
     void peer_sends(std::size_t bytes) { arrived_bytes += bytes; }
+    void peer_sends_urgent(std::size_t bytes) {
+        peer_sends(bytes);
+        urgent_at = arrived_bytes - 1;
+    }
     void peer_finishes() { fin_arrived = true; }
     void peer_takes(std::size_t most) {
         taken_bytes += std::min<std::uint64_t>(most, sent_bytes - taken_bytes);
@@ -127,6 +133,7 @@ class SimulatedIo final : public Io {
     IoResult send(Pair& pair, Leg target, std::span<const std::byte> bytes) override;
     IoResult fill_pipe(Pair& pair, Leg source, std::size_t max_bytes) override;
     IoResult drain_pipe(Pair& pair, Leg source, std::size_t max_bytes) override;
+    bool has_unread(Pair& pair, Leg source) override;
     int shutdown_write(Pair& pair, Leg target) override;
     int pending_error(Pair& pair, Leg leg) override;
     void set_low_water(Pair& pair, Leg source, std::size_t bytes) override;
