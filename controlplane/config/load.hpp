@@ -68,11 +68,12 @@ struct Finished {
 // "bore-server 1.2.3"
 [[nodiscard]] std::string version_line(std::string_view program);
 
-// The process' own environment and files, for main.cpp. The reader refuses files over
-// max_file_size_bytes and anything that is not a regular file or, at the start, a pipe, as a
-// shell's
-// <(command) is: later it would be empty, or wait for its writer.
+// A pipe, such as a shell's <(command), can be read at the start; at a reload it would be empty, or
+// wait for its writer.
 enum class Pipes : std::uint8_t { read, refuse };
+
+// The process' own environment and files, for main.cpp. The reader refuses files over
+// max_file_size_bytes and anything that is not a regular file or a pipe that may be read.
 [[nodiscard]] Environment environment_of_process(char** environment);
 [[nodiscard]] FileReader file_reader_of_process(Pipes pipes);
 

@@ -20,10 +20,10 @@
 
 namespace bore::config {
 
-// "R" behind a line: changes on reload. Everything else needs a restart.
 // As many as the data plane has (abi::max_workers; bore-server's main asserts it).
 inline constexpr std::uint32_t max_workers = 64;
 
+// "R" behind a line: changes on reload. Everything else needs a restart.
 struct ServerConfig {
     // Tunnel ports
     std::uint16_t min_port = 1024;

@@ -106,7 +106,8 @@ Table authentication_keys() {
           .highest = 1000,
           .reload = Reload::yes,
           .help =
-              "How long auto waits for a fork client's first words before it sends the challenge."},
+              "How long auto waits for a fork client's first words before it sends the challenge; "
+              "never more than half of first-byte-timeout-ms."},
          field_of<ServerConfig, &ServerConfig::challenge_grace_ms>},
         {{.group = group,
           .name = "accept-from-tunnel-address",

@@ -204,7 +204,7 @@ void Pair::pump(Leg source) {
                 break;
             case Fill::empty:
                 if (round == 0 && io().has_unread(*this, source)) {
-                    copy_past_urgent_mark(source);
+                    return_to_copying(source);
                     return;
                 }
                 [[fallthrough]];
@@ -224,7 +224,7 @@ Pair::Fill Pair::fill_and_deliver(Leg source) {
         io().fill_pipe(*this, source, limiter(source).read_size_bytes(abi::pipe_bytes));
     if (result.is_zero()) {
         if (io().has_unread(*this, source)) {
-            copy_past_urgent_mark(source);
+            return_to_copying(source);
         } else {
             on_end_of_stream(source);
         }
@@ -252,18 +252,16 @@ Pair::Fill Pair::fill_and_deliver(Leg source) {
         return Fill::done;
     }
     if (direction.meter.is_interactive() && !limiter(source).limited()) {
-        stop_splicing(source);
-        if (direction.source == Source::idle) {
-            ask_for_more(source);
-        }
+        return_to_copying(source);
         return Fill::done;
     }
     // A fast flow fills its next low-water mark by itself; reading on would undo the gathering.
     return direction.meter.low_water_bytes() > 1 ? Fill::wait : Fill::again;
 }
 
-// Only a receive gets past the mark. A direction that is watched changes when the watch fires.
-void Pair::copy_past_urgent_mark(Leg source) {
+// Because the flow has calmed down, or to get past an urgent mark, which only a receive does. A
+// direction that is watched asks again when the watch fires.
+void Pair::return_to_copying(Leg source) {
     stop_splicing(source);
     if (reading(source).source == Source::idle) {
         ask_for_more(source);

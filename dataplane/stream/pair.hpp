@@ -111,7 +111,7 @@ class Pair {
     void pump(Leg source);
     enum class Fill : std::uint8_t { again, wait, empty, done };
     Fill fill_and_deliver(Leg source);
-    void copy_past_urgent_mark(Leg source);
+    void return_to_copying(Leg source);
     bool deliver(Leg source);
     void forward(Leg source, std::span<const std::byte> bytes);
     void hold(Leg source, std::span<const std::byte> bytes);

@@ -31,8 +31,7 @@ void Pair::finish(Leg source) {
         io().return_pipe(*this, source, true);
     }
     if (reading(other(source)).finished) {
-        end(EndReason::fin,
-            false);  // close(2) sends the FIN: nothing is left to read on either leg
+        end(EndReason::fin, false);  // close(2) sends the FIN; nothing is left to read
         return;
     }
     const int error_number = io().shutdown_write(*this, other(source));

@@ -11,6 +11,7 @@ namespace bore::drivers {
 
 [[nodiscard]] stream::IoResult send_some(int socket, std::span<const std::byte> bytes);
 [[nodiscard]] stream::IoResult receive_some(int socket, std::span<std::byte> buffer);
+// True while bytes wait to be received.
 [[nodiscard]] bool has_unread(int socket);
 [[nodiscard]] int shutdown_write(int socket);
 // The error that ended the connection (it is cleared), or 0.

@@ -13,10 +13,10 @@ import pytest
 from harness import netns, programs, protocol, traffic
 from harness.tunnels import ProgramTunnel
 
-MIB = 1 << 20
 # Bulk, floods of visitors: every core is busy.
 pytestmark = pytest.mark.alone
 
+MIB = 1 << 20
 KIB = 1 << 10
 
 OURS = ("sockets", "bore")
