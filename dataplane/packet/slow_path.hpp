@@ -1,0 +1,153 @@
+// Everything that is not a segment of a spliced flow: frames between wire and kernel, the legs of
+// connections that may be spliced, the hand-off itself, and the end of flows. One thread calls it;
+// it makes no system call and reads no clock, so that a simulation can own sockets, wires and time.
+//
+// Life of a pair (design, traps and reasons: README.md):
+//   1. PASS/HOLD  frames of both legs pass to the kernel; a visitor's payload and FIN are held back
+//                 from its first segment on, and the kernel gets the segment stripped of them.
+//   2. DRAIN      open_pair(): both legs hold. What the kernel had received is moved to the other
+//                 socket, until nothing is unread and nothing unacknowledged.
+//   3. FREEZE     wire → kernel is held whole, kernel → wire is dropped, for both tuples.
+//   4. REPAIR     TCP_REPAIR on both sockets, state read; whatever is unread now undoes the freeze.
+//   5. INSTALL    sockets closed silently, both directions installed, window updates sent.
+//   6. REPLAY     what was held goes through the packet path as if it came now.
+//   7. SPLICED    until both FINs are acknowledged, a reset stands, a timeout or a command.
+//   8. LINGER     late segments still pass; a new SYN on the tuple ends it.
+//   ABORT         from any of 2–4: repair off, held frames to the kernel, pair to the stream
+//   engine.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "dataplane/abi/engine.hpp"
+#include "dataplane/abi/packet_counters.hpp"
+#include "dataplane/base/clock.hpp"
+#include "dataplane/packet/flow_table.hpp"
+
+namespace bore::packet {
+
+// What TCP_REPAIR and TCP_INFO tell of a socket. Sequence numbers as in LegState.
+struct SocketSnapshot {
+    bool established{false};
+    std::uint32_t snd_nxt{0};
+    std::uint32_t rcv_nxt{0};
+    std::uint32_t peer_window_bytes{0};
+    std::uint16_t peer_mss{536};
+    std::uint8_t peer_window_scale{0};
+    std::uint8_t own_window_scale{0};
+    bool window_scaling{false};
+    bool timestamps{false};
+    bool sack{false};
+    bool unsupported_options{false};  // ECN, fast open with data under way, MPTCP, TCP-AO, …
+    std::uint32_t own_timestamp{0};   // TCP_TIMESTAMP + 1: bit 0 is masked by the kernel
+    std::uint32_t round_trip_us{0};
+};
+
+enum class RepairMode : std::uint8_t { on, off_without_probe };
+
+// The world of the slow path. Its functions never block.
+class SlowPathHost {
+  public:
+    virtual ~SlowPathHost() = default;
+
+    // ---- Frames. Copied or sent by the call; the bytes stay the caller's.
+    // To the kernel through the exception interface of the port. False: not taken.
+    virtual bool to_kernel(std::uint8_t port_index, std::span<const std::byte> frame) = 0;
+    virtual bool to_wire(std::uint8_t port_index, std::span<const std::byte> frame) = 0;
+    // Through the packet path of the worker that receives this flow, as if it came from the wire.
+    virtual bool replay(std::uint32_t worker_index, std::uint8_t port_index,
+                        std::span<const std::byte> frame) = 0;
+
+    // ---- Sockets (connected, nonblocking)
+    [[nodiscard]] virtual std::expected<FlowKey, int> key_of(int socket) = 0;
+    [[nodiscard]] virtual std::size_t unread_bytes(int socket) = 0;          // SIOCINQ
+    [[nodiscard]] virtual std::size_t unacknowledged_bytes(int socket) = 0;  // SIOCOUTQ
+    [[nodiscard]] virtual std::uint32_t round_trip_us(int socket) = 0;       // tcpi_rtt
+    // Moves what is unread from one socket into the other; what the other does not take stays
+    // unread. Returns bytes moved, or errno.
+    [[nodiscard]] virtual std::expected<std::size_t, int> move_unread(int from, int to) = 0;
+    [[nodiscard]] virtual std::expected<std::size_t, int> send(
+        int socket, std::span<const std::byte> bytes) = 0;
+    [[nodiscard]] virtual bool set_repair(int socket, RepairMode mode) = 0;
+    [[nodiscard]] virtual std::expected<SocketSnapshot, int> snapshot(int socket) = 0;  // in repair
+    virtual void close_silently(int socket) = 0;  // in repair: no FIN, no RST
+
+    // ---- Results
+    // The pair is the stream engine's from now on: sockets, and bytes still to be sent to them.
+    virtual void to_stream(std::uint32_t pair_slot, abi::PairRequest&& request,
+                           abi::StreamReason reason) = 0;
+    // The pair has ended here (spliced ones only). handle.slot_index = pair_slot.
+    virtual void ended(const abi::PairEnded& event) = 0;
+};
+
+struct SlowPathOptions {
+    std::uint16_t control_port{7835};
+    std::uint32_t worker_count{1};
+    std::uint32_t max_legs{65'536};                // connections followed
+    std::size_t max_held_bytes_per_leg{262'144};   // a visitor's initial window is smaller
+    std::size_t max_held_bytes{64U << 20U};        // over all legs
+    std::uint32_t max_handoffs{4'096};             // under way at once
+    std::uint16_t max_payload_with_options{1460};  // clamp of the MSS option, see clamp below
+    base::Nanoseconds drain_deadline_ns{2 * base::second_ns};
+    base::Nanoseconds hold_deadline_ns{15 *
+                                       base::second_ns};  // not paired: give frames to the kernel
+    base::Nanoseconds linger_ns{15 * base::second_ns};
+    std::uint32_t max_freezes{64};  // per hand-off
+    // `auto` splices when both round trips are at most short_rtt_us or their ratio at most 2.
+    std::uint32_t short_rtt_us{4'000};
+};
+
+// Limits of tunnels, read when flows are installed and for timeouts.
+struct TunnelPath {
+    std::uint16_t public_port{0};
+    abi::TunnelLimits limits;
+    bool open{false};
+};
+
+class SlowPath {
+  public:
+    SlowPath(SlowPathHost& host, FlowTable& table, abi::SlowPathCounters& counters,
+             std::span<abi::TunnelCounters> tunnel_rows,  // this thread's row of each tunnel
+             const SlowPathOptions& options);
+    ~SlowPath();
+    SlowPath(const SlowPath&) = delete;
+    SlowPath& operator=(const SlowPath&) = delete;
+
+    // ---- Commands of the control thread, delivered by the engine
+    void open_tunnel(std::uint32_t tunnel_index, std::uint16_t public_port,
+                     const abi::TunnelLimits& limits);
+    void set_tunnel_limits(std::uint32_t tunnel_index, const abi::TunnelLimits& limits);
+    void close_tunnel(std::uint32_t tunnel_index);
+    void open_pair(std::uint32_t pair_slot, std::uint32_t generation, abi::PairRequest&& request,
+                   base::Nanoseconds now);
+    void close_pair(std::uint32_t pair_slot, std::uint32_t generation, base::Nanoseconds now);
+    // The stream engine has finished with a pair that to_stream() gave it: forget its legs.
+    void stream_ended(std::uint32_t pair_slot);
+    void drain(base::Nanoseconds deadline, base::Nanoseconds now);
+
+    // ---- Frames
+    void from_wire(std::uint32_t worker_index, std::uint8_t port_index,
+                   std::span<const std::byte> frame, base::Nanoseconds now);
+    void from_kernel(std::uint8_t port_index, std::span<const std::byte> frame,
+                     base::Nanoseconds now);
+
+    // ---- Events of the packet path: the flow may have ended (FINs acknowledged, or a reset seen).
+    void flow_event(FlowIndex flow, std::uint32_t generation, base::Nanoseconds now);
+
+    // ---- Time. Call it at next_deadline() or later.
+    void tick(base::Nanoseconds now);
+    [[nodiscard]] base::Nanoseconds next_deadline(base::Nanoseconds now) const;
+
+    [[nodiscard]] bool idle() const;  // no pair under way, no live flow
+
+  private:
+    class Implementation;
+    std::unique_ptr<Implementation> implementation_;
+};
+
+}  // namespace bore::packet
