@@ -129,15 +129,17 @@ class Runner:
         if code != 0 and len(result.failures) == failed_before:
             result.add(f"pytest of {name}", failure=f"exit code {code}")
 
-    def end_to_end(self, result, kind, quick, driver="both"):
+    def end_to_end(self, result, kind, quick, driver="both", only=""):
         """First what mostly waits, side by side; then, one by one, what needs the machine alone."""
+        only = f" and {only}" if only else ""
         programs = ROOT / "build" / kind / "controlplane"
         common = ["--server", programs / "relay/bore-server", "--client", programs / "client/bore",
                   "--driver", driver, *(["--quick"] if quick else [])]
         # Only root is sure to get a network namespace for each test when they run side by side.
         beside = ["-n", E2E_JOBS] if os.geteuid() == 0 else []
-        for name, chosen in (("together", ["-m", "not alone", *beside]), ("alone", ["-m", "alone"])):
-            self.pytest(result, [*common, *chosen], f"e2e-{kind}-{name}",
+        for name, chosen in (("together", ["-m", f"not alone{only}", *beside]),
+                             ("alone", ["-m", f"alone{only}"])):
+            self.pytest(result, [*common, *chosen], f"e2e-{kind}-{driver}-{name}",
                         command=[*calm(kind), ROOT / "tests/e2e/run"])
 
 
@@ -244,14 +246,16 @@ def step_asan(runner, result):
     """address and undefined-behaviour sanitizers: unit and short end-to-end tests"""
     if runner.build(result, "asan"):
         runner.unit(result, "asan")
-        runner.end_to_end(result, "asan", quick=True)
+        # Everything before a release; else what stands for the rest.
+        runner.end_to_end(result, "asan", quick=True, only="" if runner.options.full else "smoke")
 
 
 def step_tsan(runner, result):
     """thread sanitizer: unit tests on both drivers, short end-to-end tests on io_uring"""
     if runner.build(result, "tsan"):
         runner.unit(result, "tsan")
-        runner.end_to_end(result, "tsan", quick=True, driver="io_uring")
+        runner.end_to_end(result, "tsan", quick=True, driver="io_uring",
+                          only="" if runner.options.full else "smoke")
 
 
 def step_fuzz(runner, result):
@@ -292,7 +296,8 @@ def parse():
     length.add_argument("--quick", action="store_true",
                         help=f"a few minutes: only {', '.join(QUICK)}, short end-to-end tests")
     length.add_argument("--full", action="store_true",
-                        help="before a release: 10 million runs of each fuzz target (an hour)")
+                        help="before a release: 10 million runs of each fuzz target and every end-to-end"
+                             " test under the sanitizers (hours)")
     parser.add_argument("steps", nargs="*", metavar="STEP")
     options = parser.parse_args()
     unknown = [name for name in options.steps if name not in STEPS]

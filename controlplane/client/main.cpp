@@ -63,8 +63,9 @@ void announce(std::string_view line) {
 
 int run(const ClientConfig& config) {
     bore::abi::Statistics statistics(1, static_cast<std::uint32_t>(config.tunnels.size()));
+    bore::abi::TunnelTable tunnels(statistics.tunnel_capacity());
     auto engine = bore::drivers::make_stream_engine(
-        {.driver = driver_of(config.stream_driver), .worker_count = 1}, statistics);
+        {.driver = driver_of(config.stream_driver), .worker_count = 1}, statistics, tunnels);
     if (!engine) {
         spdlog::error("{}", engine.error());
         return 1;

@@ -34,6 +34,26 @@ const Names<StreamDriver>& names_of(StreamDriver) {
     return names;
 }
 
+const Names<EngineChoice>& names_of(EngineChoice) {
+    static const Names<EngineChoice> names = {{"auto", EngineChoice::automatic},
+                                              {"stream", EngineChoice::stream},
+                                              {"packet", EngineChoice::packet}};
+    return names;
+}
+
+const Names<PacketPath>& names_of(PacketPath) {
+    static const Names<PacketPath> names = {{"auto", PacketPath::automatic},
+                                            {"splice", PacketPath::splice},
+                                            {"stream", PacketPath::stream}};
+    return names;
+}
+
+const Names<PacketIdle>& names_of(PacketIdle) {
+    static const Names<PacketIdle> names = {
+        {"spin", PacketIdle::spin}, {"pause", PacketIdle::pause}, {"sleep", PacketIdle::sleep}};
+    return names;
+}
+
 const Names<LogLevel>& names_of(LogLevel) {
     static const Names<LogLevel> names = {
         {"trace", LogLevel::trace},     {"debug", LogLevel::debug},  {"info", LogLevel::info},
@@ -208,6 +228,19 @@ Parsed parse(const KeyInfo&, const Items& items, std::vector<Prefix>* field) {
     return parse_elements(items, max_address_list_count, field);
 }
 
+Parsed parse(const KeyInfo&, const Items& items, std::vector<PacketPort>* field) {
+    auto ports = parse_packet_ports(items);
+    if (!ports) {
+        return std::unexpected(printable(ports.error()));
+    }
+    *field = std::move(*ports);
+    return {};
+}
+
+Parsed parse(const KeyInfo&, const Items& items, std::vector<PathRule>* field) {
+    return parse_elements(items, max_path_rules, field);
+}
+
 template <class Number>
 Parsed parse_numbers(const KeyInfo& key, const Items& items, std::size_t max_count,
                      std::vector<Number>* field) {
@@ -264,6 +297,13 @@ std::string text(const IpAddress& value) {
     return value.to_string();
 }
 std::string text(const Prefix& value) {
+    return value.to_string();
+}
+
+std::string text(const PacketPort& value) {
+    return value.to_string();
+}
+std::string text(const PathRule& value) {
     return value.to_string();
 }
 
@@ -412,6 +452,22 @@ struct Described<std::vector<Prefix>> {
 };
 
 template <>
+struct Described<std::vector<PacketPort>> {
+    static std::string wanted(const KeyInfo&) {
+        return "a list of DEVICE,address=IP/PREFIX[,gateway=IP][,interface=NAME][,mtu=BYTES]";
+    }
+    static constexpr std::string_view placeholder = "PORT";
+};
+
+template <>
+struct Described<std::vector<PathRule>> {
+    static std::string wanted(const KeyInfo&) {
+        return "a list of PORTS=PATH such as 20000-20099=stream";
+    }
+    static constexpr std::string_view placeholder = "PORTS=PATH";
+};
+
+template <>
 struct Described<Ports> {
     static std::string wanted(const KeyInfo& key) {
         return "a list of whole numbers from " + std::to_string(key.lowest) + " to " +
@@ -454,6 +510,8 @@ std::string environment_name(const KeyInfo& key) {
 bool is_list(const Field& field) {
     return std::holds_alternative<std::vector<IpAddress>*>(field) ||
            std::holds_alternative<std::vector<Prefix>*>(field) ||
+           std::holds_alternative<std::vector<PacketPort>*>(field) ||
+           std::holds_alternative<std::vector<PathRule>*>(field) ||
            std::holds_alternative<Ports*>(field) || std::holds_alternative<Cpus*>(field);
 }
 

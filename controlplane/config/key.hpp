@@ -14,6 +14,7 @@
 
 #include "controlplane/config/address_list.hpp"
 #include "controlplane/config/load.hpp"
+#include "controlplane/config/packet_port.hpp"
 #include "controlplane/config/settings.hpp"
 
 namespace bore::config {
@@ -26,7 +27,9 @@ using Cpus = std::vector<std::uint32_t>;
 using Field = std::variant<bool*, std::uint16_t*, std::uint32_t*, std::optional<std::uint32_t>*,
                            std::string*, std::optional<std::string>*, std::optional<PortRange>*,
                            std::vector<IpAddress>*, std::vector<Prefix>*, Ports*, Cpus*,
-                           AuthDialect*, StreamDriver*, LogLevel*, LogFormat*>;
+                           std::vector<PacketPort>*, std::vector<PathRule>*, AuthDialect*,
+                           StreamDriver*, EngineChoice*, PacketPath*, PacketIdle*, LogLevel*,
+                           LogFormat*>;
 
 enum class Reload : std::uint8_t { no, yes };
 

@@ -186,6 +186,15 @@ bool is_reserved_port(const ServerConfig& config, std::uint16_t port) {
                config.reserved_ports.end();
 }
 
+PacketPath packet_path(const ServerConfig& config, std::uint16_t port) {
+    for (const PathRule& rule : config.packet_path_rules) {
+        if (port >= rule.first && port <= rule.last) {
+            return rule.path;
+        }
+    }
+    return config.packet_path;
+}
+
 std::uint32_t worker_count(const ServerConfig& config, std::uint32_t core_count) {
     if (config.workers) {
         return *config.workers;

@@ -16,6 +16,7 @@
 
 #include "controlplane/config/address_list.hpp"
 #include "controlplane/config/load.hpp"
+#include "controlplane/config/packet_port.hpp"
 #include "controlplane/config/settings.hpp"
 
 namespace bore::config {
@@ -78,6 +79,18 @@ struct ServerConfig {
     std::uint32_t busy_poll_us = 0;
     StreamDriver stream_driver = StreamDriver::automatic;
 
+    // Packet engine
+    EngineChoice engine = EngineChoice::automatic;
+    std::vector<PacketPort> packet_ports;
+    PacketPath packet_path = PacketPath::automatic;  // R, new tunnels
+    std::vector<PathRule> packet_path_rules;         // R, new tunnels; the first that fits wins
+    std::uint32_t packet_max_flows = 65536;
+    PacketIdle packet_idle = PacketIdle::pause;
+    std::uint32_t packet_memory_mib = 256;
+    std::uint32_t packet_linger_s = 15;
+    std::optional<std::string> packet_user;  // after start; empty = the same user
+    std::optional<std::string> packet_eal;
+
     // Log
     LogLevel log_level = LogLevel::info;     // R
     LogFormat log_format = LogFormat::text;  // R
@@ -139,5 +152,7 @@ struct ReloadedServer {
 [[nodiscard]] bool is_reserved_port(const ServerConfig& config, std::uint16_t port);
 // workers; else one per entry of cpus; else max(1, core_count - 1).
 [[nodiscard]] std::uint32_t worker_count(const ServerConfig& config, std::uint32_t core_count);
+// The path of a new tunnel on this port: the first rule that fits, else packet_path.
+[[nodiscard]] PacketPath packet_path(const ServerConfig& config, std::uint16_t port);
 
 }  // namespace bore::config

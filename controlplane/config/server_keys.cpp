@@ -320,6 +320,68 @@ Table engine_keys() {
     };
 }
 
+Table packet_keys() {
+    constexpr std::string_view group = "Packet engine";
+    return {
+        {{.group = group,
+          .name = "engine",
+          .help = "stream: the kernel's TCP; packet: DPDK on ports of its own; auto = packet where "
+                  "packet-port is set and the machine permits it."},
+         field_of<ServerConfig, &ServerConfig::engine>},
+        {{.group = group,
+          .name = "packet-port",
+          .help = "NIC of the packet engine with the addresses that the relay has on it: a PCI "
+                  "address bound to vfio-pci, af_xdp:INTERFACE or af_packet:INTERFACE."},
+         field_of<ServerConfig, &ServerConfig::packet_ports>},
+        {{.group = group,
+          .name = "packet-path",
+          .reload = Reload::yes,
+          .help = "How new tunnels' connections go: splice = packets whenever possible, stream = "
+                  "never, auto = where it is likely to be faster."},
+         field_of<ServerConfig, &ServerConfig::packet_path>},
+        {{.group = group,
+          .name = "packet-path-rules",
+          .reload = Reload::yes,
+          .help = "The same for single ports; the first rule that fits wins."},
+         field_of<ServerConfig, &ServerConfig::packet_path_rules>},
+        {{.group = group,
+          .name = "packet-max-flows",
+          .lowest = 1,
+          .highest = 1'048'576,
+          .help = "Connections that may be spliced at once; about 200 bytes of hugepages each."},
+         field_of<ServerConfig, &ServerConfig::packet_max_flows>},
+        {{.group = group,
+          .name = "packet-idle",
+          .help = "What a poll loop does without packets: spin, pause (saves power), or sleep (for "
+                  "machines that are not the relay's alone)."},
+         field_of<ServerConfig, &ServerConfig::packet_idle>},
+        {{.group = group,
+          .name = "packet-memory-mib",
+          .unit = "MiB",
+          .lowest = 32,
+          .highest = 65'536,
+          .help = "Hugepages for packet buffers."},
+         field_of<ServerConfig, &ServerConfig::packet_memory_mib>},
+        {{.group = group,
+          .name = "packet-linger-s",
+          .unit = "s",
+          .lowest = 1,
+          .highest = 600,
+          .help = "How long an ended flow still passes late segments."},
+         field_of<ServerConfig, &ServerConfig::packet_linger_s>},
+        {{.group = group,
+          .name = "packet-user",
+          .help = "User to run as once the ports are open; only CAP_NET_ADMIN is kept in any case.",
+          .placeholder = "USER"},
+         field_of<ServerConfig, &ServerConfig::packet_user>},
+        {{.group = group,
+          .name = "packet-eal",
+          .help = "More arguments for DPDK's EAL, for what has no key of its own.",
+          .placeholder = "ARGUMENTS"},
+         field_of<ServerConfig, &ServerConfig::packet_eal>},
+    };
+}
+
 Table log_keys() {
     constexpr std::string_view group = "Log";
     return {
@@ -375,7 +437,7 @@ const Table& server_keys() {
         Table all;
         for (const Table& part :
              {port_keys(), address_keys(), authentication_keys(), network_keys(), limit_keys(),
-              time_keys(), engine_keys(), log_keys(), identity_keys()}) {
+              time_keys(), engine_keys(), packet_keys(), log_keys(), identity_keys()}) {
             std::ranges::copy(part, std::back_inserter(all));
         }
         return all;

@@ -32,6 +32,7 @@ class Rules {
         check_addresses();
         check_times();
         check_workers();
+        check_packet();
         check_server_id();
         const bool backend_asked_for = refuse_backend();
         check_authentication(backend_asked_for);
@@ -73,6 +74,7 @@ class Rules {
     void check_no_duplicates(std::string_view name, const std::vector<IpAddress>& addresses);
     void check_times();
     void check_workers();
+    void check_packet();
     void check_below(std::string_view smaller, std::uint32_t smaller_value, std::string_view larger,
                      std::uint32_t larger_value);
     void check_server_id();
@@ -229,6 +231,20 @@ void Rules::check_workers() {
                    " entries, one worker each, and there can be " + std::to_string(max_workers) +
                    " workers",
                "name fewer cores, or set workers");
+    }
+}
+
+void Rules::check_packet() {
+    if (!valid({"engine", "packet-port"})) {
+        return;
+    }
+    if (config_.engine == EngineChoice::packet && config_.packet_ports.empty()) {
+        refuse(described("engine"), "needs at least one packet-port, and there is none",
+               "name a NIC with its address, as in "
+               "--packet-port 0000:03:00.0,address=192.0.2.10/24; tools/nic lists them");
+    }
+    if (config_.engine == EngineChoice::stream && !config_.packet_ports.empty()) {
+        into_.warnings.emplace_back("packet-port is not used: engine is stream");
     }
 }
 

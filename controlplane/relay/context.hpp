@@ -47,6 +47,20 @@ struct Policy {
     abi::TunnelLimits tunnel_limits;
 };
 
+// Which way the connections of a new tunnel on this port go.
+[[nodiscard]] inline abi::PathPolicy path_policy(const config::ServerConfig& config,
+                                                 std::uint16_t port) {
+    switch (config::packet_path(config, port)) {
+        case config::PacketPath::automatic:
+            break;
+        case config::PacketPath::splice:
+            return abi::PathPolicy::splice;
+        case config::PacketPath::stream:
+            return abi::PathPolicy::stream;
+    }
+    return abi::PathPolicy::automatic;
+}
+
 struct Context {
     boost::asio::io_context& io;
     Timers& timers;

@@ -14,11 +14,11 @@
 
 #include "controlplane/config/server_config.hpp"
 #include "controlplane/relay/descriptor_limit.hpp"
+#include "controlplane/relay/engine_choice.hpp"
 #include "controlplane/relay/log.hpp"
 #include "controlplane/relay/server.hpp"
 #include "dataplane/abi/limits.hpp"
 #include "dataplane/abi/statistics.hpp"
-#include "drivers/stream_engine/stream_engine.hpp"
 
 namespace {
 
@@ -33,25 +33,6 @@ relay::Log::Options log_options(const config::ServerConfig& config) {
             .format = config.log_format,
             .visitor_lines_per_second = config.visitor_log_rate,
             .color = config.color};
-}
-
-drivers::StreamEngineOptions engine_options(const config::ServerConfig& config,
-                                            std::uint32_t worker_count) {
-    drivers::StreamEngineOptions options{.worker_count = worker_count,
-                                         .busy_poll_us = config.busy_poll_us};
-    options.cpus.assign(config.cpus.begin(), config.cpus.end());
-    switch (config.stream_driver) {
-        case config::StreamDriver::automatic:
-            options.driver = drivers::StreamDriver::automatic;
-            break;
-        case config::StreamDriver::io_uring:
-            options.driver = drivers::StreamDriver::io_uring;
-            break;
-        case config::StreamDriver::epoll:
-            options.driver = drivers::StreamDriver::epoll;
-            break;
-    }
-    return options;
 }
 
 // Rows for the tunnels allowed and for ended ones whose pairs live on.
@@ -111,18 +92,30 @@ int run(config::LoadedServer loaded, Arguments arguments) {
     const relay::DescriptorLimit limit =
         relay::raise_descriptor_limit(loaded.config.max_open_files);
     log_limit(log, limit, loaded.config, worker_count);
-    // 3. Counters
-    abi::Statistics statistics(worker_count, tunnel_rows(loaded.config));
+    // 3. Ports of the packet engine, where it is to run
+    auto opened = relay::open_packet_ports(loaded.config, log);
+    if (!opened) {
+        log.error(opened.error());
+        return 1;
+    }
+    std::optional<relay::PacketParts>& parts = *opened;
+    // 4. Counters
+    abi::Statistics statistics(
+        worker_count, tunnel_rows(loaded.config),
+        parts ? abi::PacketShape{parts->shape.packet_workers,
+                                 static_cast<std::uint32_t>(parts->ports.size())}
+              : abi::PacketShape{});
     log.count_dropped_in(statistics.control());
-    // 4. Engine
+    // 5. Engine
+    abi::TunnelTable tunnels(statistics.tunnel_capacity());
     auto engine =
-        drivers::make_stream_engine(engine_options(loaded.config, worker_count), statistics);
+        relay::make_engine(loaded.config, worker_count, parts ? &*parts : nullptr, statistics, tunnels);
     if (!engine) {
         log.error(engine.error());
         return 1;
     }
     log.info((*engine)->description());
-    // 5. Control plane
+    // 6. Control plane
     relay::Server server(loaded.config, {.engine = **engine,
                                          .statistics = statistics,
                                          .log = log,

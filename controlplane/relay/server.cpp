@@ -178,12 +178,7 @@ void Server::feed_watchdog() {
 }
 
 bool Server::workers_alive() const {
-    for (std::uint32_t index = 0; index < parts_.engine.worker_count(); ++index) {
-        if (parts_.statistics.worker(index).get(WorkerCounter::heartbeat_ns) < workers_woken_at_) {
-            return false;
-        }
-    }
-    return true;
+    return parts_.statistics.oldest_heartbeat_ns() >= workers_woken_at_;
 }
 
 // ---- SIGUSR1
@@ -204,8 +199,32 @@ void Server::log_counters() {
         add(abi::worker_counter_infos[index],
             parts_.statistics.worker_total(static_cast<WorkerCounter>(index)));
     }
+    const abi::PacketShape packet = parts_.statistics.packet_shape();
+    for (std::size_t index = 0;
+         packet.worker_count > 0 && index < abi::packet_worker_counter_infos.size(); ++index) {
+        add(abi::packet_worker_counter_infos[index],
+            parts_.statistics.packet_worker_total(static_cast<abi::PacketWorkerCounter>(index)));
+    }
+    for (std::size_t index = 0;
+         packet.worker_count > 0 && index < abi::slow_path_counter_infos.size(); ++index) {
+        add(abi::slow_path_counter_infos[index],
+            parts_.statistics.slow_path().get(static_cast<abi::SlowPathCounter>(index)));
+    }
     parts_.log.info("counters", fields);
+    log_ports();
     log_tunnels();
+}
+
+void Server::log_ports() {
+    for (std::uint32_t port = 0; port < parts_.statistics.packet_shape().port_count; ++port) {
+        std::vector<LogField> fields{{"port_index", port}};
+        for (std::size_t index = 0; index < abi::port_counter_infos.size(); ++index) {
+            fields.emplace_back(
+                abi::port_counter_infos[index].name,
+                parts_.statistics.port(port).get(static_cast<abi::PortCounter>(index)));
+        }
+        parts_.log.info("packet port", fields);
+    }
 }
 
 void Server::log_tunnels() {

@@ -68,6 +68,7 @@ class Server {
     void tick();
     void feed_watchdog();
     [[nodiscard]] bool workers_alive() const;
+    void log_ports();
     void log_tunnels();
 
     boost::asio::io_context io_;

@@ -57,7 +57,9 @@ Tunnel::Tunnel(const Context& context, Tunnels& owner, Pairs& pairs, std::uint32
       limits_(context.policy.tunnel_limits),
       opened_at_(base::monotonic_now()),
       totals_at_start_(context.statistics.tunnel_totals(index)),
-      control_(context.io) {}
+      control_(context.io) {
+    limits_.path_policy = path_policy(context.policy.config, port);
+}
 
 void Tunnel::start(std::vector<Descriptor> listeners,
                    boost::asio::posix::stream_descriptor control) {

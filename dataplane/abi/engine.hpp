@@ -55,6 +55,9 @@ struct PairRequest {
     std::vector<std::byte> left_over_to_client;   // read from the visitor; empty today
     std::uint32_t tunnel_index{0};                // row of Statistics; < tunnel_capacity
     std::uint64_t tag{0};                         // the caller's, comes back in PairEnded
+    // What another engine delivered before it gave the pair away; counts in PairEnded.
+    std::uint64_t delivered_to_client_bytes{0};
+    std::uint64_t delivered_to_visitor_bytes{0};
 };
 
 enum class OpenError : std::uint8_t {

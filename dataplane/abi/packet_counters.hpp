@@ -100,7 +100,8 @@ enum class PacketReason : std::uint8_t {
     X(options_unsupported, "a TCP option of a leg that the splice cannot carry") \
     X(unknown_neighbour, "no frame told which way a leg's peer is reached")      \
     X(repair_failed, "the kernel refused TCP_REPAIR or its state")               \
-    X(busy, "too many hand-offs under way")
+    X(busy, "too many hand-offs under way")                                      \
+    X(families_differ, "IPv4 on one leg and IPv6 on the other")
 
 #define BORE_ENUMERATOR(name, help) name,
 enum class StreamReason : std::uint8_t { BORE_STREAM_REASONS(BORE_ENUMERATOR) count };
@@ -115,7 +116,16 @@ enum class StreamReason : std::uint8_t { BORE_STREAM_REASONS(BORE_ENUMERATOR) co
     X(handoff_drained_bytes_total, counter,                                                        \
       "Bytes that the kernel had and delivered before a hand-off.")                                \
     X(handoff_replayed_frames_total, counter, "Held frames replayed after a hand-off.")            \
-    X(handoff_frozen_ns_total, counter, "Time that connections were frozen, in sum.")              \
+    X(handoff_ns_total, counter, "Processor time of successful hand-offs, in sum.")            \
+    X(handoff_frozen_ns_total, counter, "Time that connections were frozen, in sum.")          \
+    X(handoff_frozen_under_8us_total, counter, "Hand-offs with the connection frozen for less than 8 us.") \
+    X(handoff_frozen_under_16us_total, counter, "The same for 8 to 16 us.")                    \
+    X(handoff_frozen_under_32us_total, counter, "The same for 16 to 32 us.")                   \
+    X(handoff_frozen_under_64us_total, counter, "The same for 32 to 64 us.")                   \
+    X(handoff_frozen_under_128us_total, counter, "The same for 64 to 128 us.")                 \
+    X(handoff_frozen_under_256us_total, counter, "The same for 128 to 256 us.")                \
+    X(handoff_frozen_under_1024us_total, counter, "The same for 256 to 1024 us.")              \
+    X(handoff_frozen_over_1024us_total, counter, "The same for 1024 us and more.")             \
     X(stream_policy_total, counter, "Pairs on the stream engine: the tunnel's policy.")            \
     X(stream_not_on_port_total, counter, "Pairs on the stream engine: not through a packet port.") \
     X(stream_sack_differs_total, counter, "Pairs on the stream engine: SACK on one leg only.")     \
@@ -131,6 +141,7 @@ enum class StreamReason : std::uint8_t { BORE_STREAM_REASONS(BORE_ENUMERATOR) co
     X(stream_unknown_neighbour_total, counter, "Pairs on the stream engine: next hop unknown.")    \
     X(stream_repair_failed_total, counter, "Pairs on the stream engine: TCP_REPAIR failed.")       \
     X(stream_busy_total, counter, "Pairs on the stream engine: too many hand-offs.")               \
+    X(stream_families_differ_total, counter, "Pairs on the stream engine: IPv4 and IPv6 legs.")    \
     X(flows_live, gauge, "Spliced flows live now.")                                                \
     X(flows_lingering, gauge, "Ended flows that still pass late segments.")                        \
     X(flows_evicted_total, counter, "Lingering flows removed early: a new SYN or a full table.")   \
@@ -140,6 +151,7 @@ enum class StreamReason : std::uint8_t { BORE_STREAM_REASONS(BORE_ENUMERATOR) co
     X(flows_ended_half_closed_total, counter, "Spliced flows ended by the half-closed timeout.")   \
     X(flows_ended_closed_total, counter, "Spliced flows closed by the control plane.")             \
     X(flows_ended_drained_total, counter, "Spliced flows cut at the drain deadline.")              \
+    X(flows_ended_error_total, counter, "Spliced flows whose peers had both given up in silence.") \
     X(resets_refuted_total, counter, "Resets after which the flow went on.")                       \
     X(legs_tracked, gauge, "Connections whose frames the slow path follows.")                      \
     X(legs_evicted_total, counter, "Connections forgotten because too many were followed.")        \
@@ -207,6 +219,7 @@ static_assert(counter_of(PacketReason::truncated) == PacketWorkerCounter::packet
         static_cast<std::uint16_t>(SlowPathCounter::stream_policy_total) +
         static_cast<std::uint16_t>(reason));
 }
-static_assert(counter_of(StreamReason::busy) == SlowPathCounter::stream_busy_total);
+static_assert(counter_of(StreamReason::families_differ) ==
+              SlowPathCounter::stream_families_differ_total);
 
 }  // namespace bore::abi

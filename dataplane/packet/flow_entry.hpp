@@ -59,9 +59,12 @@ inline constexpr std::uint8_t flag_sack = 0x08;            // permitted on both 
 inline constexpr std::uint8_t flag_limited = 0x10;  // the tunnel has a rate in this direction
 inline constexpr std::uint8_t flag_no_window_scale = 0x20;  // out leg without window scaling
 
-// Bits of DirectionEntry::state: each set by one thread only, read by all.
+// Bits of DirectionEntry::state. Two threads change them, so always by fetch_or and fetch_and.
+// Any bit keeps a segment off the shortest way through the packet path.
 inline constexpr std::uint8_t state_closed = 0x01;    // slow path: the relay ended it, drop
-inline constexpr std::uint8_t state_ack_hold = 0x02;  // ACKs hold back the Accept's, see Cold
+inline constexpr std::uint8_t state_ack_hold = 0x02;  // set at installation, cleared by the worker
+                                                      // when the hold is over, see FlowCold
+inline constexpr std::uint8_t state_reset = 0x04;     // worker: FlowCold::reset_seen is set
 
 struct alignas(base::cache_line_bytes) DirectionEntry {
     // ---- What a frame must carry to belong here (IPv4, network order as in the packet: source
@@ -81,16 +84,16 @@ struct alignas(base::cache_line_bytes) DirectionEntry {
     std::uint32_t timestamp_echo_delta{0};   // TSecr: minus the other direction's timestamp_delta
     std::uint16_t adjacency{0};              // L2 header and port of the out leg's peer
     std::uint16_t out_mss{0};                // payload + TCP options that the out leg's peer takes
-    std::int8_t window_shift{0};  // in leg's peer scale - out leg's own scale; < 0 shifts right
+    std::uint8_t window_scales{0};           // in leg's peer scale, out leg's own scale << 4
     std::uint8_t flags{0};
-    std::atomic<std::uint8_t> state{0};      // slow path
+    std::atomic<std::uint8_t> state{0};
     std::atomic<std::uint8_t> other_fin{0};  // other direction's worker: 1 once it saw that FIN
 
     // ---- Changed by the worker that receives this direction, relaxed.
     // Numbering of the in leg throughout.
     std::atomic<std::uint32_t> next_sequence{0};  // highest end of segment seen from the peer
     std::atomic<std::uint32_t> acknowledged{0};   // highest acknowledgement seen from the peer
-    std::atomic<std::uint32_t> window_edge{0};    // acknowledged + window of the latest one
+    std::atomic<std::uint32_t> window_edge{0};    // highest acknowledgement + window seen
     std::atomic<std::uint16_t> last_seen{0};      // activity_tick() of the latest frame
     std::uint16_t tunnel_index{0};
 };
@@ -100,17 +103,21 @@ static_assert(offsetof(DirectionEntry, next_sequence) == 48);
 // What only unusual segments, the end of a flow and the slow path look at. One per flow; index 0 of
 // each pair belongs to the visitor's direction.
 struct alignas(base::cache_line_bytes) FlowCold {
-    std::array<std::uint32_t, 2>
-        first_sequence{};  // in.rcv_nxt at the splice: bytes before are ours
+    // in.rcv_nxt at the splice: bytes before are the relay's. The worker moves it along, 2^30
+    // behind next_sequence, so that it still compares after 2^31 bytes.
+    std::array<std::atomic<std::uint32_t>, 2> first_sequence{};
     std::array<std::uint32_t, 2> first_acknowledgement{};  // in.snd_nxt at the splice
     std::array<std::atomic<std::uint32_t>, 2> fin_end{};   // sequence number behind the FIN
-    std::array<std::atomic<std::uint32_t>, 2> acknowledged_wraps{};  // 2^32s of acknowledged bytes
+    // Times that `acknowledged` went from 2^32 - 1 to 0. Acknowledged since the splice, the FIN
+    // included: (wraps << 32 | acknowledged) - first_acknowledgement, in 64 bits.
+    std::array<std::atomic<std::uint32_t>, 2> acknowledged_wraps{};
     // One-sided timestamps: the peer's latest TSval, and the relay's own clock on the leg.
     std::array<std::atomic<std::uint32_t>, 2> peer_timestamp{};  // of the in leg's peer
-    std::array<std::uint32_t, 2> own_timestamp{};                // in leg's own TSval at epoch_ms
+    // In leg's own TSval = own_timestamp + timestamp_ms(now), that is, LegState's minus that.
+    std::array<std::uint32_t, 2> own_timestamp{};
     std::uint32_t ack_hold_until_ms{
         0};  // timestamp_ms(); only the direction to the client holds ACKs back:
-    std::uint32_t generation{0};  // of the flow slot; odd while installed
+    std::atomic<std::uint32_t> generation{0};  // of the flow slot; odd while installed
     std::array<std::atomic<std::uint8_t>, 2> fin_seen{};
     std::array<std::atomic<std::uint8_t>, 2> fin_acknowledged{};
     std::array<std::atomic<std::uint8_t>, 2> reset_seen{};

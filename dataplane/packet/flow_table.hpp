@@ -1,28 +1,35 @@
 // The table of spliced flows: one for all cores. One thread installs and removes (the slow path),
 // every worker looks up without a lock and without waiting.
 //
-//   buckets      64-byte buckets of 8 slots: a 16-bit tag and a direction index each. A direction
-//                that finds its bucket full goes to the next one, and the buckets it passed count
-//                it, so that a look-up knows whether to go on. Slots never move, so a reader can
-//                not miss one. Doubled when 3/4 full: a new array is filled and published, the old
-//                one is freed after every worker has passed a quiescent point.
+//   buckets      64 bytes each: 12 slots of 32 bits (an 11-bit tag and the direction's index, so
+//                that one store publishes both), for each slot a hint of 8 bits, all compared at
+//                once, and a count of the directions that found this bucket full and went on to a
+//                later one, so that a look-up knows whether to go on. Slots never move, so a reader
+//                can not miss one. Doubled when 3/4 full: a new array is filled and published, the
+//                old one is freed after the grace period.
 //   directions   DirectionEntry[2 * flows], cold[flows], addresses[flows] (IPv6): three arrays in
 //                reserved address space of the greatest size, backed by hugepages piece by piece as
 //                flows come. An entry never moves.
 //
-// Reuse: a removed flow's slot is given out again when every worker has passed a quiescent point
-// (between two bursts) since. Workers publish theirs with WorkerEpoch.
+// Hashes are keyed by a random seed: nobody outside can aim at a bucket.
+//
+// Grace period: a removed flow's slot is given out again when every worker has passed a quiescent
+// point (between two bursts) since, or slept.
 #pragma once
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <expected>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "dataplane/packet/flow_entry.hpp"
@@ -70,42 +77,76 @@ struct FlowState {
     std::uint32_t ack_hold_until_ms{0};
 };
 
-// Everything a reader needs of the table, in one place; loaded once per burst.
-class FlowTable;
+// One line of the hash table. A slot of 0 is empty: no tag is 0. A hint may be.
+struct alignas(base::cache_line_bytes) FlowBucket {
+    static constexpr std::size_t slot_count = 12;
+    static constexpr unsigned index_bits = 21;
+    static constexpr std::uint32_t index_mask = (1U << index_bits) - 1;
+
+    std::array<std::atomic<std::uint8_t>, slot_count> hints;
+    std::atomic<std::uint32_t> passed;  // directions that went on to a later bucket
+    std::array<std::atomic<std::uint32_t>, slot_count> slots;  // tag << index_bits | direction
+
+    // The hash's top bits pick the bucket, at most 18 of them; all 14 below are in tag and hint.
+    [[nodiscard]] static constexpr std::uint32_t tag_of(std::uint32_t hash) {
+        return (hash | 1U) << index_bits;
+    }
+    [[nodiscard]] static constexpr std::uint8_t hint_of(std::uint32_t hash) {
+        return static_cast<std::uint8_t>(hash >> 6U);
+    }
+    // One bit for each slot whose hint fits: slot_of(bit). They may change at any time.
+    [[nodiscard]] std::uint64_t match(std::uint32_t hash) const;
+    // Slots 0 to 7 have the top bit of the word's bytes, 8 to 11 the fourth of the first bytes.
+    [[nodiscard]] static constexpr std::size_t slot_of(unsigned bit) {
+        return bit / 8 + (~bit & 4U) * 2;
+    }
+    [[nodiscard]] static constexpr unsigned bit_of(std::size_t slot) {
+        return static_cast<unsigned>(slot % 8 * 8 + (slot < 8 ? 7 : 3));
+    }
+};
+static_assert(sizeof(FlowBucket) == base::cache_line_bytes);
 
 class FlowTable {
   public:
-    // `max_flows` ≤ 2^20. `worker_count` readers. Reserves, does not yet commit.
+    static constexpr std::uint32_t max_flow_capacity = 1U << (FlowBucket::index_bits - 1);
+
+    // `max_flows` ≤ max_flow_capacity. `worker_count` readers. `seed` is random per process.
+    // Reserves address space, and memory for the first buckets.
     [[nodiscard]] static std::expected<std::unique_ptr<FlowTable>, std::string> make(
-        TableMemory& memory, std::uint32_t max_flows, std::uint32_t worker_count);
+        TableMemory& memory, std::uint32_t max_flows, std::uint32_t worker_count,
+        std::uint64_t seed);
     ~FlowTable();
     FlowTable(const FlowTable&) = delete;
     FlowTable& operator=(const FlowTable&) = delete;
 
     // ---- The thread that installs
 
-    // Nothing when the table or its memory is full, or a tuple is installed already.
+    // Nothing when the table or its memory is full, a tuple is installed already, or the legs are
+    // of different address families. Readers see the whole entry of a direction or nothing of it.
     [[nodiscard]] std::optional<FlowIndex> install(const FlowState& state, std::uint64_t now_ns);
     // Readers miss from now on; the slot is reused after the grace period.
     void remove(FlowIndex flow);
-    // Frees what every worker has passed by; call it now and then. Returns freed slots.
+    // Frees what every worker has passed by; call it now and then. Returns freed flow slots.
     std::size_t collect();
     [[nodiscard]] std::optional<DirectionIndex> find(const FlowKey& in) const;
     [[nodiscard]] std::uint32_t size() const { return size_; }  // flows installed
     [[nodiscard]] std::uint32_t max_flows() const { return max_flows_; }
-    [[nodiscard]] std::size_t committed_bytes() const { return committed_bytes_; }
+    [[nodiscard]] std::size_t committed_bytes() const;
 
     // 64-bit counts of payload bytes that the *other* leg's peer has acknowledged, by direction:
     // [visitor] = delivered to the client. A FIN is no byte.
     [[nodiscard]] std::array<std::uint64_t, 2> delivered_bytes(FlowIndex flow) const;
 
-    // ---- Adjacencies, same thread. Equal ones share an index.
+    // ---- Adjacencies, same thread. Equal ones share an index. Ask just before install(): an index
+    // that no flow uses may be given to another neighbour by a later call, once all are taken.
     [[nodiscard]] std::optional<std::uint16_t> adjacency(std::span<const std::byte> header,
                                                          std::uint8_t port_index);
+    static constexpr std::size_t max_adjacencies = 65'535;
 
     // ---- Workers
 
-    // Called between bursts; a worker that sleeps calls offline() before and online() after it.
+    // Called between bursts. A worker is offline until its first call; one that sleeps calls
+    // offline() before and online() (or quiescent()) after it, and looks up nothing in between.
     void quiescent(std::uint32_t worker_index);
     void offline(std::uint32_t worker_index);
     void online(std::uint32_t worker_index);
@@ -117,15 +158,25 @@ class FlowTable {
         const std::byte* addresses;  // 32 bytes: source, destination
         std::uint32_t ports;
     };
-    [[nodiscard]] static std::uint32_t hash4(const Key4& key);
-    [[nodiscard]] static std::uint32_t hash6(const Key6& key);
+    static constexpr DirectionIndex no_direction = 0xffff'ffff;
 
-    // Stages of a look-up over a burst: prefetch_bucket for all, then candidate (which prefetches
-    // the entry) for all, then match. `look_up*` does all of it for one.
+    [[nodiscard]] std::uint32_t hash4(const Key4& key) const;
+    [[nodiscard]] std::uint32_t hash6(const Key6& key) const;
+
+    // Stages of a look-up over a burst, each for all frames before the next: prefetch_bucket, then
+    // candidate (which prefetches the entry), then confirm. `look_up*` does all of it for one.
     void prefetch_bucket(std::uint32_t hash) const;
+    // The first direction in the home bucket that may be it; no_direction when none is there, which
+    // does not mean that it is in no other bucket.
+    [[nodiscard]] DirectionIndex candidate4(std::uint32_t hash) const;
+    [[nodiscard]] DirectionIndex candidate6(std::uint32_t hash) const;
+    // The candidate when it is the one, else a whole look-up.
+    [[nodiscard]] DirectionIndex confirm4(const Key4& key, std::uint32_t hash,
+                                          DirectionIndex candidate) const;
+    [[nodiscard]] DirectionIndex confirm6(const Key6& key, std::uint32_t hash,
+                                          DirectionIndex candidate) const;
     [[nodiscard]] DirectionIndex look_up4(const Key4& key, std::uint32_t hash) const;
     [[nodiscard]] DirectionIndex look_up6(const Key6& key, std::uint32_t hash) const;
-    static constexpr DirectionIndex no_direction = 0xffff'ffff;
 
     [[nodiscard]] DirectionEntry& direction(DirectionIndex index) const {
         return directions_[index];
@@ -137,15 +188,295 @@ class FlowTable {
     }
 
   private:
-    FlowTable() = default;
-    // To be filled in by the implementation.
+    // Address space for the greatest size, memory behind the front of it.
+    struct Extent {
+        std::byte* start{nullptr};
+        std::size_t reserved_bytes{0};
+        std::size_t committed_bytes{0};
+    };
+    // What waits for the end of its grace period: a flow's slot, or an array of buckets.
+    struct Retired {
+        std::uint64_t epoch{0};
+        FlowIndex flow{no_flow};
+        Extent buckets;
+    };
+    struct alignas(base::cache_line_bytes) WorkerEpoch {
+        std::atomic<std::uint64_t> seen{0};  // 0 = offline
+    };
+    struct NeighbourUse {
+        std::uint32_t flow_count{0};
+        std::array<std::byte, 20> content{};
+    };
+
+    explicit FlowTable(TableMemory& memory) : memory_(memory) {}
+    [[nodiscard]] bool reserve(Extent& extent, std::size_t size_bytes);
+    [[nodiscard]] bool commit(Extent& extent, std::size_t size_bytes);
+    [[nodiscard]] std::optional<FlowIndex> take_slot(bool needs_addresses);
+    void fill(FlowIndex flow, const FlowState& state, std::uint64_t now_ns);
+    void release_slot(FlowIndex flow);
+    [[nodiscard]] std::uint64_t acknowledged_by(FlowIndex flow, std::size_t leg) const;
+    [[nodiscard]] bool room_for_two();
+    [[nodiscard]] bool grow();
+    [[nodiscard]] bool place_buckets(Extent& extent, std::size_t size_bytes);
+    void copy_to(std::uintptr_t word) const;
+    [[nodiscard]] std::optional<std::uint16_t> take_adjacency();
+    static void insert(DirectionIndex direction, std::uint32_t hash, std::uintptr_t word);
+    void erase(DirectionIndex direction, std::uint32_t hash) const;
+    [[nodiscard]] std::uint32_t hash_of(DirectionIndex direction) const;
+    [[nodiscard]] bool matches4(DirectionIndex index, const Key4& key) const;
+    [[nodiscard]] bool matches6(DirectionIndex index, const Key6& key) const;
+    [[nodiscard]] DirectionIndex candidate(std::uint32_t hash) const;
+    template <typename Matches>
+    [[nodiscard]] DirectionIndex walk(std::uint32_t hash, const Matches& matches) const;
+
+    // The home bucket is picked by the hash's top bits, the tag is its lowest bits.
+    static constexpr std::uintptr_t shift_mask = base::cache_line_bytes - 1;
+    [[nodiscard]] static FlowBucket* array_of(std::uintptr_t word) {
+        // NOLINTNEXTLINE(performance-no-int-to-ptr): address and shift travel in one word
+        return reinterpret_cast<FlowBucket*>(word & ~shift_mask);
+    }
+    [[nodiscard]] static std::uint32_t home_of(std::uint32_t hash, std::uintptr_t word) {
+        return static_cast<std::uint32_t>(std::uint64_t{hash} >> (word & shift_mask));
+    }
+
+    [[nodiscard]] static std::uint32_t last_bucket(std::uintptr_t word) {
+        return static_cast<std::uint32_t>((std::uint64_t{1} << (32 - (word & shift_mask))) - 1);
+    }
+
+    // ---- Read by workers, written by growth alone.
+    // Address of the bucket array, in its low bits 32 - log2(buckets): published by one store.
+    alignas(base::cache_line_bytes) std::atomic<std::uintptr_t> buckets_{0};
     DirectionEntry* directions_{nullptr};
     FlowCold* cold_{nullptr};
     FlowAddresses* addresses_{nullptr};
-    std::unique_ptr<Adjacency[]> adjacencies_;
+    Adjacency* adjacencies_{nullptr};
+    std::array<std::uint64_t, 3> secrets_{};
+
+    // ---- Read by workers between bursts.
+    alignas(base::cache_line_bytes) std::atomic<std::uint64_t> epoch_{1};
+    std::unique_ptr<WorkerEpoch[]> workers_;
+    std::uint32_t worker_count_{0};
+
+    // ---- The installing thread's own.
+    alignas(base::cache_line_bytes) TableMemory& memory_;
+    Extent nursery_;  // a granule in which the small bucket arrays lie, see grow()
+    Extent bucket_extent_;
+    Extent direction_extent_;
+    Extent cold_extent_;
+    Extent address_extent_;
+    Extent adjacency_extent_;
+    std::size_t bucket_count_{0};
     std::uint32_t size_{0};
     std::uint32_t max_flows_{0};
-    std::size_t committed_bytes_{0};
+    std::uint32_t fresh_flow_{0};  // slots from here on were never used
+    std::vector<FlowIndex> free_flows_;
+    std::deque<Retired> retired_;
+    std::map<std::array<std::byte, 20>, std::uint16_t> adjacency_indices_;
+    std::vector<NeighbourUse> adjacency_uses_;
+    std::size_t adjacency_clock_{0};  // where the search for an unused one goes on
 };
+
+// ---- Inline: what a worker does for every frame.
+
+namespace table_detail {
+
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool scan_by_vector = false;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+inline constexpr bool scan_by_vector = false;
+#else
+inline constexpr bool scan_by_vector = true;
+#endif
+#else
+inline constexpr bool scan_by_vector = true;
+#endif
+
+// GCC and clang compile these for any processor.
+using Bytes [[gnu::vector_size(16), gnu::may_alias]] = std::uint8_t;
+using Lanes [[gnu::vector_size(16)]] = std::uint32_t;
+using Words [[gnu::vector_size(16)]] = std::uint64_t;
+
+inline std::uint64_t multiply_fold(std::uint64_t left, std::uint64_t right) {
+    __extension__ using Wide = unsigned __int128;
+    const Wide product = static_cast<Wide>(left) * right;
+    return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64U);
+}
+
+inline std::uint64_t load_word(const std::byte* at) {
+    std::uint64_t word;
+    std::memcpy(&word, at, sizeof word);
+    return word;
+}
+
+// Of an address that does not fit its field: only a quick way to see that it is another one.
+inline std::uint32_t fold_address(const std::byte* address) {
+    const std::uint64_t mixed = load_word(address) ^ load_word(address + 8);
+    return static_cast<std::uint32_t>(mixed) ^ static_cast<std::uint32_t>(mixed >> 32U);
+}
+
+}  // namespace table_detail
+
+inline std::uint64_t FlowBucket::match(std::uint32_t hash) const {
+    const std::uint32_t hint = hint_of(hash);
+    if constexpr (table_detail::scan_by_vector) {
+        using table_detail::Bytes;
+        using table_detail::Words;
+        const std::uint32_t four = hint * 0x0101'0101U;
+        const auto wanted = std::bit_cast<Bytes>(table_detail::Lanes{four, four, four, four});
+        // Hints may be read in any way; the slot that one points to is read as an atomic.
+        const Bytes row = *reinterpret_cast<const Bytes*>(this);
+        const auto equal = std::bit_cast<Words>(row == wanted);
+        constexpr Words bits{0x8080'8080'8080'8080, 0x0808'0808};
+        const Words found = equal & bits;
+        return found[0] | found[1];
+    }
+    std::uint64_t found = 0;
+    for (std::size_t slot = 0; slot < slot_count; ++slot) {
+        const bool equal = hints[slot].load(std::memory_order_relaxed) == hint;
+        found |= std::uint64_t{equal} << bit_of(slot);
+    }
+    return found;
+}
+
+inline void FlowTable::quiescent(std::uint32_t worker_index) {
+    std::atomic<std::uint64_t>& seen = workers_[worker_index].seen;
+    const std::uint64_t before = seen.load(std::memory_order_relaxed);
+    const std::uint64_t now = epoch_.load(std::memory_order_acquire);
+    if (before == now) [[likely]] {
+        return;
+    }
+    if (before == 0) {
+        online(worker_index);
+        return;
+    }
+    seen.store(now, std::memory_order_release);
+}
+
+inline std::uint32_t FlowTable::hash4(const Key4& key) const {
+    // As the two lie in the packet: one load.
+    const std::uint64_t pair = std::uint64_t{key.destination} << 32U | key.source;
+    const std::uint64_t mixed =
+        table_detail::multiply_fold(pair ^ secrets_[0], key.ports ^ secrets_[1]);
+    return static_cast<std::uint32_t>(
+        table_detail::multiply_fold(mixed ^ secrets_[2], 0x9e37'79b9'7f4a'7c15));
+}
+
+inline std::uint32_t FlowTable::hash6(const Key6& key) const {
+    using table_detail::load_word;
+    using table_detail::multiply_fold;
+    const std::uint64_t source = multiply_fold(load_word(key.addresses) ^ secrets_[0],
+                                               load_word(key.addresses + 8) ^ secrets_[1]);
+    const std::uint64_t destination = multiply_fold(load_word(key.addresses + 16) ^ secrets_[1],
+                                                    load_word(key.addresses + 24) ^ secrets_[2]);
+    const std::uint64_t mixed = multiply_fold(source ^ key.ports, destination ^ secrets_[0]);
+    return static_cast<std::uint32_t>(multiply_fold(mixed ^ secrets_[2], 0x9e37'79b9'7f4a'7c15));
+}
+
+inline void FlowTable::prefetch_bucket(std::uint32_t hash) const {
+    const std::uintptr_t word = buckets_.load(std::memory_order_acquire);
+    __builtin_prefetch(array_of(word) + home_of(hash, word));
+}
+
+inline DirectionIndex FlowTable::candidate(std::uint32_t hash) const {
+    const std::uintptr_t word = buckets_.load(std::memory_order_acquire);
+    const FlowBucket& bucket = array_of(word)[home_of(hash, word)];
+    // Nearly always the first hint is the right one; of the others one in 256 fits by chance.
+    for (std::uint64_t found = bucket.match(hash); found != 0; found &= found - 1) {
+        const auto bit = static_cast<unsigned>(std::countr_zero(found));
+        const std::uint32_t rest =
+            bucket.slots[FlowBucket::slot_of(bit)].load(std::memory_order_acquire) ^
+            FlowBucket::tag_of(hash);
+        if (rest <= FlowBucket::index_mask) [[likely]] {
+            return rest;
+        }
+    }
+    return no_direction;
+}
+
+inline DirectionIndex FlowTable::candidate4(std::uint32_t hash) const {
+    const DirectionIndex found = candidate(hash);
+    if (found != no_direction) [[likely]] {
+        __builtin_prefetch(&directions_[found], 1);
+    }
+    return found;
+}
+
+inline DirectionIndex FlowTable::candidate6(std::uint32_t hash) const {
+    const DirectionIndex found = candidate4(hash);
+    if (found != no_direction) [[likely]] {
+        __builtin_prefetch(&addresses_[flow_of(found)]);
+    }
+    return found;
+}
+
+inline bool FlowTable::matches4(DirectionIndex index, const Key4& key) const {
+    const DirectionEntry& entry = directions_[index];
+    return ((entry.in_source ^ key.source) | (entry.in_destination ^ key.destination) |
+            (entry.in_ports ^ key.ports) | (entry.flags & flag_v6)) == 0;
+}
+
+inline bool FlowTable::matches6(DirectionIndex index, const Key6& key) const {
+    const DirectionEntry& entry = directions_[index];
+    if (entry.in_ports != key.ports || (entry.flags & flag_v6) == 0 ||
+        entry.in_source != table_detail::fold_address(key.addresses)) {
+        return false;
+    }
+    const FlowAddresses& addresses = addresses_[flow_of(index)];
+    const std::size_t leg = index & 1U;
+    return std::memcmp(addresses.peer[leg].data(), key.addresses, 16) == 0 &&
+           std::memcmp(addresses.own[leg].data(), key.addresses + 16, 16) == 0;
+}
+
+inline DirectionIndex FlowTable::confirm4(const Key4& key, std::uint32_t hash,
+                                          DirectionIndex candidate) const {
+    if (candidate != no_direction && matches4(candidate, key)) [[likely]] {
+        return candidate;
+    }
+    return look_up4(key, hash);
+}
+
+inline DirectionIndex FlowTable::confirm6(const Key6& key, std::uint32_t hash,
+                                          DirectionIndex candidate) const {
+    if (candidate != no_direction && matches6(candidate, key)) [[likely]] {
+        return candidate;
+    }
+    return look_up6(key, hash);
+}
+
+template <typename Matches>
+DirectionIndex FlowTable::walk(std::uint32_t hash, const Matches& matches) const {
+    const std::uintptr_t word = buckets_.load(std::memory_order_acquire);
+    const FlowBucket* buckets = array_of(word);
+    const std::uint32_t last = last_bucket(word);
+    std::uint32_t at = home_of(hash, word);
+    for (std::uint32_t turn = 0; turn <= last; ++turn) {
+        const FlowBucket& bucket = buckets[at];
+        // Read before the slots: whoever went on since then was not installed when we came.
+        const std::uint32_t passed = bucket.passed.load(std::memory_order_acquire);
+        for (std::uint64_t rest = bucket.match(hash); rest != 0; rest &= rest - 1) {
+            const auto bit = static_cast<unsigned>(std::countr_zero(rest));
+            const DirectionIndex found =
+                bucket.slots[FlowBucket::slot_of(bit)].load(std::memory_order_acquire) ^
+                FlowBucket::tag_of(hash);
+            if (found <= FlowBucket::index_mask && matches(found)) {
+                return found;
+            }
+        }
+        if (passed == 0) {
+            return no_direction;
+        }
+        at = (at + 1) & last;
+    }
+    return no_direction;
+}
+
+inline DirectionIndex FlowTable::look_up4(const Key4& key, std::uint32_t hash) const {
+    return walk(hash, [&](DirectionIndex index) { return matches4(index, key); });
+}
+
+inline DirectionIndex FlowTable::look_up6(const Key6& key, std::uint32_t hash) const {
+    return walk(hash, [&](DirectionIndex index) { return matches6(index, key); });
+}
 
 }  // namespace bore::packet

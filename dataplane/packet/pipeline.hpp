@@ -1,6 +1,12 @@
 // The packet path of one worker: a burst of frames in, frames to send and frames for the slow path
-// out. Stages over the burst: parse → look up → translate → emit. Nothing here allocates, locks,
-// logs or reads a clock.
+// out. Nothing here allocates, locks, logs or reads a clock. Stages, each over the whole burst, so
+// that the memory that one needs is fetched while the one before still works:
+//
+//   1. parse      headers to a view, its hash; the bucket is prefetched.
+//   2. candidate  the direction that the bucket names; its entry is prefetched.
+//   3. confirm    is it the one? What unusual segments will need is prefetched.
+//   4. translate  in place; frames are grouped by where they go.
+//   5. emit       one call of the outlet for each group.
 #pragma once
 
 #include <array>
@@ -9,11 +15,16 @@
 
 #include "dataplane/abi/packet_counters.hpp"
 #include "dataplane/abi/statistics.hpp"
+#include "dataplane/base/clock.hpp"
 #include "dataplane/packet/flow_table.hpp"
 #include "dataplane/packet/frame.hpp"
+#include "dataplane/packet/parse.hpp"
 #include "dataplane/packet/port.hpp"
+#include "dataplane/packet/translate.hpp"
 
 namespace bore::packet {
+
+class Shaper;
 
 // An end that the slow path should look at: both FINs acknowledged, or a reset.
 struct FlowEvent {
@@ -25,7 +36,8 @@ struct FlowEvent {
 class Outlet {
   public:
     virtual ~Outlet() = default;
-    // To the wire: frames[i].port_index says where. Owns the buffers from now on.
+    // To the wire: frames[i].port_index says where. Owns the buffers from now on. At most max_burst
+    // frames a call. Counts packets_sent_total and what the ports do not take.
     virtual void send(std::span<Frame> frames) = 0;
     // To the slow path. Owns the buffers from now on.
     virtual void divert(std::span<Frame> frames) = 0;
@@ -33,6 +45,74 @@ class Outlet {
     // A buffer to split into, of the pool of `port_index`; false when there is none.
     [[nodiscard]] virtual bool allocate(std::uint8_t port_index, Frame& frame) = 0;
     virtual void flow_ended(const FlowEvent& event) = 0;
+};
+
+class Pipeline {
+  public:
+    // `tunnel_rows` are this worker's, by tunnel index. All referred to must outlive the pipeline.
+    Pipeline(std::uint32_t worker_index, FlowTable& table, abi::PacketWorkerCounters& counters,
+             std::span<abi::TunnelCounters> tunnel_rows, Outlet& outlet);
+
+    // Segments of limited directions go by it once they are translated; nullptr: nothing is
+    // limited. What it holds is its own until the worker's loop asks it for what is due.
+    void set_shaper(Shaper* shaper) { shaper_ = shaper; }
+
+    // Takes the buffers of all frames. The caller publishes quiescent points of the table between
+    // two calls, never during one.
+    void process(std::span<Frame> frames, base::Nanoseconds now);
+
+    [[nodiscard]] std::uint32_t worker_index() const { return worker_index_; }
+
+  private:
+    // A frame of the burst on its way through the stages.
+    struct Slot {
+        TcpView view;
+        std::uint32_t hash;
+        DirectionIndex direction;
+        PacketReason reason;  // spliced as long as nothing speaks against it
+    };
+    // What the burst has brought about so far. frames[0, send_count) are ready to be sent.
+    struct Burst {
+        std::span<Frame> frames;
+        base::Nanoseconds now;
+        Moment moment;
+        std::size_t send_count{0};
+        std::size_t divert_count{0};
+        std::size_t drop_count{0};
+        std::uint32_t spliced_count{0};
+        // Delivered bytes of one row after the other; most bursts have few.
+        std::uint64_t delivered_bytes{0};
+        abi::TunnelCounter delivered_counter{};
+        std::uint16_t delivered_tunnel{0};
+        Tally tally;
+    };
+
+    void process_burst(std::span<Frame> frames, base::Nanoseconds now);
+    void parse_all(std::span<const Frame> frames);
+    void find_candidates(std::size_t frame_count);
+    void confirm(std::span<const Frame> frames);
+    void translate_all(Burst& burst);
+    void translate_rest(Burst& burst, std::size_t index);
+    void divert_or_drop(Burst& burst, const Frame& frame, PacketReason reason);
+    void emit_limited(Burst& burst, const Frame& frame, const Slot& slot,
+                      std::uint32_t payload_bytes);
+    void emit_split(Burst& burst, const Frame& frame, const Slot& slot, const Outcome& outcome);
+    [[nodiscard]] PacketReason admit(const Burst& burst, const Frame& frame, const Slot& slot,
+                                     std::uint32_t payload_bytes);
+    void deliver(Burst& burst, DirectionIndex direction, std::uint32_t bytes);
+    void flush_delivered(Burst& burst);
+    void flush_send(Burst& burst);
+    void count(const Burst& burst);
+
+    std::uint32_t worker_index_;
+    FlowTable& table_;
+    abi::PacketWorkerCounters& counters_;
+    std::span<abi::TunnelCounters> tunnel_rows_;
+    Outlet& outlet_;
+    Shaper* shaper_{nullptr};
+    std::array<Slot, max_burst> slots_{};
+    std::array<Frame, max_burst> divert_;
+    std::array<Frame, max_burst> drop_;
 };
 
 }  // namespace bore::packet

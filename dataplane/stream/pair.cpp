@@ -33,7 +33,7 @@ Io& Pair::io() {
     return shard_->io();
 }
 
-RateLimiter& Pair::limiter(Leg source) {
+abi::RateLimiter& Pair::limiter(Leg source) {
     return shard_->tunnel(tunnel_index_).limiters[index_of(source)];
 }
 

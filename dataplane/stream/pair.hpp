@@ -15,10 +15,10 @@
 
 #include "dataplane/abi/counters.hpp"
 #include "dataplane/abi/engine.hpp"
+#include "dataplane/abi/tunnel_limits.hpp"
 #include "dataplane/base/timer_wheel.hpp"
 #include "dataplane/stream/flow_meter.hpp"
 #include "dataplane/stream/io.hpp"
-#include "dataplane/stream/tunnel_table.hpp"
 
 namespace bore::stream {
 
@@ -137,7 +137,7 @@ class Pair {
     };
     [[nodiscard]] Deadline quiet_deadline();
     void arm_pair_timer();
-    [[nodiscard]] RateLimiter& limiter(Leg source);
+    [[nodiscard]] abi::RateLimiter& limiter(Leg source);
     Io& io();
 
     Shard* shard_{nullptr};

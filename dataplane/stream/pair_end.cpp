@@ -146,7 +146,7 @@ void Pair::supervise_from_now() {
 
 // When no byte has moved for too long, and what that is called then.
 Pair::Deadline Pair::quiet_deadline() {
-    const TunnelEntry& tunnel = shard_->tunnel(tunnel_index_);
+    const abi::TunnelEntry& tunnel = shard_->tunnel(tunnel_index_);
     const std::uint64_t idle_ms = tunnel.idle_timeout_ms.load(std::memory_order_relaxed);
     const std::uint64_t half_closed_ms =
         tunnel.half_closed_timeout_ms.load(std::memory_order_relaxed);

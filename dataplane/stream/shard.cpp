@@ -34,7 +34,7 @@ WorkerCounter counter_of(EndReason reason) {
 
 }  // namespace
 
-Shard::Shard(std::uint32_t worker_index, abi::Statistics& statistics, TunnelTable& tunnels,
+Shard::Shard(std::uint32_t worker_index, abi::Statistics& statistics, abi::TunnelTable& tunnels,
              WorkerQueues& queues, Io& io, base::Nanoseconds now)
     : worker_index_(worker_index),
       statistics_(statistics),

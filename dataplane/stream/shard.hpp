@@ -13,11 +13,11 @@
 #include "dataplane/abi/engine.hpp"
 #include "dataplane/abi/limits.hpp"
 #include "dataplane/abi/statistics.hpp"
+#include "dataplane/abi/tunnel_limits.hpp"
 #include "dataplane/base/spsc_ring.hpp"
 #include "dataplane/base/timer_wheel.hpp"
 #include "dataplane/stream/io.hpp"
 #include "dataplane/stream/pair.hpp"
-#include "dataplane/stream/tunnel_table.hpp"
 
 namespace bore::stream {
 
@@ -42,7 +42,7 @@ class Shard {
     static constexpr base::Nanoseconds tick_ns = base::millisecond_ns;
 
     // All references outlive the shard. `worker_index` names its counters.
-    Shard(std::uint32_t worker_index, abi::Statistics& statistics, TunnelTable& tunnels,
+    Shard(std::uint32_t worker_index, abi::Statistics& statistics, abi::TunnelTable& tunnels,
           WorkerQueues& queues, Io& io, base::Nanoseconds now);
     Shard(const Shard&) = delete;
     Shard& operator=(const Shard&) = delete;
@@ -69,7 +69,7 @@ class Shard {
     [[nodiscard]] abi::TunnelCounters& tunnel_row(std::uint32_t tunnel_index) {
         return statistics_.tunnel(worker_index_, tunnel_index);
     }
-    [[nodiscard]] TunnelEntry& tunnel(std::uint32_t tunnel_index) {
+    [[nodiscard]] abi::TunnelEntry& tunnel(std::uint32_t tunnel_index) {
         return tunnels_.entry(tunnel_index);
     }
     void count(abi::WorkerCounter counter, std::uint64_t amount = 1) {
@@ -93,7 +93,7 @@ class Shard {
 
     std::uint32_t worker_index_;
     abi::Statistics& statistics_;
-    TunnelTable& tunnels_;
+    abi::TunnelTable& tunnels_;
     WorkerQueues& queues_;
     Io& io_;
     abi::WorkerCounters& counters_;

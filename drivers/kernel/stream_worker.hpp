@@ -8,8 +8,8 @@
 #include <string>
 
 #include "dataplane/abi/statistics.hpp"
+#include "dataplane/abi/tunnel_limits.hpp"
 #include "dataplane/stream/shard.hpp"
-#include "dataplane/stream/tunnel_table.hpp"
 #include "drivers/kernel/wake_event.hpp"
 
 namespace bore::drivers {
@@ -18,7 +18,7 @@ namespace bore::drivers {
 struct WorkerContext {
     std::uint32_t worker_index;
     abi::Statistics& statistics;
-    stream::TunnelTable& tunnels;
+    abi::TunnelTable& tunnels;
     stream::WorkerQueues& queues;
     WakeEvent& wake;           // the engine wakes the worker
     WakeEvent& announcements;  // a worker tells the control thread that events wait

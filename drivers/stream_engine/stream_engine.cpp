@@ -47,10 +47,11 @@ struct Member {
 
 class StreamEngine final : public abi::Engine {
   public:
-    StreamEngine(const StreamEngineOptions& options, abi::Statistics& statistics)
+    StreamEngine(const StreamEngineOptions& options, abi::Statistics& statistics,
+                 abi::TunnelTable& tunnels)
         : options_(options),
           statistics_(statistics),
-          tunnels_(statistics.tunnel_capacity()),
+          tunnels_(tunnels),
           members_(options.worker_count) {}
     ~StreamEngine() override;
 
@@ -87,7 +88,7 @@ class StreamEngine final : public abi::Engine {
 
     StreamEngineOptions options_;
     abi::Statistics& statistics_;
-    stream::TunnelTable tunnels_;
+    abi::TunnelTable& tunnels_;
     WakeEvent announcements_;
     std::vector<Member> members_;
     std::string description_;
@@ -203,9 +204,9 @@ StreamEngine::~StreamEngine() {
 
 void StreamEngine::open_tunnel(std::uint32_t tunnel_index, std::uint16_t /*public_port*/,
                                const abi::TunnelLimits& limits) {
-    stream::TunnelEntry& entry = tunnels_.entry(tunnel_index);
+    abi::TunnelEntry& entry = tunnels_.entry(tunnel_index);
     entry.set(limits);
-    for (stream::RateLimiter& limiter : entry.limiters) {
+    for (abi::RateLimiter& limiter : entry.limiters) {
         limiter.reset();
     }
 }
@@ -332,10 +333,10 @@ bool StreamEngine::poll_events(std::vector<PairEnded>& events) {
 }  // namespace
 
 std::expected<std::unique_ptr<abi::Engine>, std::string> make_stream_engine(
-    const StreamEngineOptions& options, abi::Statistics& statistics) {
+    const StreamEngineOptions& options, abi::Statistics& statistics, abi::TunnelTable& tunnels) {
     BORE_CHECK(options.worker_count == statistics.worker_count(),
                "one block of statistics per worker");
-    auto engine = std::make_unique<StreamEngine>(options, statistics);
+    auto engine = std::make_unique<StreamEngine>(options, statistics, tunnels);
     auto started = engine->start();
     if (!started) {
         return std::unexpected(started.error());

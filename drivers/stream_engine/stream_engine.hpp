@@ -11,6 +11,7 @@
 
 #include "dataplane/abi/engine.hpp"
 #include "dataplane/abi/statistics.hpp"
+#include "dataplane/abi/tunnel_limits.hpp"
 
 namespace bore::drivers {
 
@@ -27,10 +28,11 @@ struct StreamEngineOptions {
     std::uint32_t busy_poll_us{0};  // spin this long before sleeping; 0 = sleep at once
 };
 
-// Starts the workers. `statistics` must outlive the engine. The destructor resets what is still
+// Starts the workers. `statistics` and `tunnels` (of statistics.tunnel_capacity() entries, which
+// another engine may share) must outlive the engine. The destructor resets what is still
 // live and joins the workers. The error is a sentence with value, rule and remedy. Where automatic
 // fell back to epoll, Engine::description() says why.
 [[nodiscard]] std::expected<std::unique_ptr<abi::Engine>, std::string> make_stream_engine(
-    const StreamEngineOptions& options, abi::Statistics& statistics);
+    const StreamEngineOptions& options, abi::Statistics& statistics, abi::TunnelTable& tunnels);
 
 }  // namespace bore::drivers

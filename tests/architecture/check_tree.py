@@ -14,16 +14,19 @@ import re
 import sys
 
 # Folder -> our folders that its files may include besides their own. A path belongs to its longest
-# prefix. Arrows point down: base <- abi <- stream <- drivers; the control plane sees base, abi and
-# the engine seam in abi; only a program's main.cpp joins drivers and control plane.
+# prefix. Arrows point down: base <- abi <- stream, packet <- drivers; the control plane sees base,
+# abi and the engine seam in abi; only a program's main.cpp joins drivers and control plane.
 ALLOWED = {
     "dataplane/base": [],
     "dataplane/abi": ["dataplane/base"],
     "dataplane/stream": ["dataplane/base", "dataplane/abi"],
+    "dataplane/packet": ["dataplane/base", "dataplane/abi"],
     "drivers/kernel": ["dataplane"],
+    "drivers/dpdk": ["dataplane"],
     "drivers/io_uring": ["dataplane", "drivers/kernel", "drivers/stream_engine"],
     "drivers/epoll": ["dataplane", "drivers/kernel", "drivers/stream_engine"],
     "drivers/stream_engine": ["dataplane", "drivers"],
+    "drivers/packet_engine": ["dataplane", "drivers"],
     "controlplane/bore": ["dataplane/base"],
     "controlplane/config": ["dataplane/base", "dataplane/abi", "controlplane/bore"],
     "controlplane/relay": [
@@ -31,11 +34,14 @@ ALLOWED = {
     "controlplane/client": [
         "dataplane/base", "dataplane/abi", "controlplane/bore", "controlplane/config"],
     "bench": ["dataplane/base", "dataplane/abi", "controlplane/bore"],
+    "bench/packet": ["dataplane", "drivers"],
     "tests": ["dataplane", "drivers", "controlplane", "bench"],
 }
-# A program's main.cpp composes: it may include the drivers, too.
+# A program's main.cpp composes: it may include the drivers, too; so may what was split from it.
 COMPOSITION = {
     "controlplane/relay/main.cpp": ["drivers"],
+    "controlplane/relay/engine_choice.hpp": ["drivers", "dataplane/packet"],
+    "controlplane/relay/engine_choice.cpp": ["drivers", "dataplane/packet"],
     "controlplane/client/main.cpp": ["drivers"],
 }
 
@@ -54,7 +60,7 @@ OUTSIDE = [
      ["controlplane/relay", "controlplane/client", "tests/relay", "tests/client"]),
     ("spdlog", r"spdlog/.*", False, ["dataplane", "drivers"]),
     ("a system call or thread header", SYSTEM_CALLS, False,
-     ["dataplane/stream", "controlplane/bore"]),
+     ["dataplane/stream", "dataplane/packet", "controlplane/bore"]),
     ("a library of the control plane", r"(CLI/.*|toml\+\+/.*|toml\.hpp|openssl/.*|boost/json.*)$",
      False, ["dataplane", "drivers"]),
 ]

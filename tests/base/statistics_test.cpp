@@ -97,5 +97,53 @@ TEST(StatisticsDeathTest, IndexesOutOfRangeAbort) {
     EXPECT_DEATH(Statistics(1, max_tunnels + 1), "tunnel capacity out of range");
 }
 
+TEST(Statistics, PacketRowsAreApartAndCountIntoTheTotals) {
+    Statistics statistics(2, 8, {.worker_count = 3, .port_count = 2});
+    std::set<std::uintptr_t> begins{reinterpret_cast<std::uintptr_t>(&statistics.control()),
+                                    reinterpret_cast<std::uintptr_t>(&statistics.slow_path())};
+    for (std::uint32_t port = 0; port < 2; ++port) {
+        begins.insert(reinterpret_cast<std::uintptr_t>(&statistics.port(port)));
+    }
+    std::uint64_t amount = 1;
+    std::uint64_t sum = 0;
+    const auto count_into = [&](TunnelCounters& row) {
+        begins.insert(reinterpret_cast<std::uintptr_t>(&row));
+        row.add(TunnelCounter::to_client_bytes_total, amount);
+        sum += amount;
+        amount *= 10;
+    };
+    for (std::uint32_t worker = 0; worker < 2; ++worker) {
+        begins.insert(reinterpret_cast<std::uintptr_t>(&statistics.worker(worker)));
+        count_into(statistics.tunnel(worker, 5));
+    }
+    for (std::uint32_t worker = 0; worker < 3; ++worker) {
+        begins.insert(reinterpret_cast<std::uintptr_t>(&statistics.packet_worker(worker)));
+        ASSERT_EQ(statistics.packet_worker_rows(worker).size(), 8U);
+        count_into(statistics.packet_worker_rows(worker)[5]);
+    }
+    count_into(statistics.slow_path_rows()[5]);
+    EXPECT_EQ(begins.size(), 1U + 1U + 2U + 2U * 2U + 3U * 2U + 1U);
+    EXPECT_EQ(statistics.tunnel_totals(5).to_client_bytes, sum);
+    EXPECT_EQ(sum, 111'111U);
+    EXPECT_EQ(statistics.tunnel_totals(4).to_client_bytes, 0U);
+    EXPECT_EQ(statistics.tunnel_totals(6).to_client_bytes, 0U);
+}
+
+TEST(Statistics, TheOldestHeartbeatIsThatOfEveryLoop) {
+    Statistics stream_only(2, 1);
+    stream_only.worker(0).set(WorkerCounter::heartbeat_ns, 7);
+    stream_only.worker(1).set(WorkerCounter::heartbeat_ns, 5);
+    EXPECT_EQ(stream_only.oldest_heartbeat_ns(), 5U);
+
+    Statistics statistics(1, 1, {.worker_count = 2, .port_count = 1});
+    statistics.worker(0).set(WorkerCounter::heartbeat_ns, 9);
+    statistics.packet_worker(0).set(PacketWorkerCounter::packet_heartbeat_ns, 8);
+    statistics.packet_worker(1).set(PacketWorkerCounter::packet_heartbeat_ns, 6);
+    statistics.slow_path().set(SlowPathCounter::slow_path_heartbeat_ns, 7);
+    EXPECT_EQ(statistics.oldest_heartbeat_ns(), 6U);
+    statistics.packet_worker(1).set(PacketWorkerCounter::packet_heartbeat_ns, 10);
+    EXPECT_EQ(statistics.oldest_heartbeat_ns(), 7U);
+}
+
 }  // namespace
 }  // namespace bore::abi

@@ -31,6 +31,18 @@ silent() {
     [ -z "$output" ]
 }
 
+# The unit with the packet engine's drop-in, comments taken off, so that every line of it is looked at.
+# shellcheck disable=SC2317  # called through check
+with_drop_in() {
+    local folder=$target/etc/systemd/system/bore-server.service.d result=0
+    mkdir -p "$folder"
+    sed 's/^#\([A-Z]\)/\1/' "$prefix/share/doc/bore/bore-server-packet.conf" >"$folder/packet.conf"
+    grep -q '^SystemCallFilter=bpf' "$folder/packet.conf" &&
+        silent systemd-analyze --root="$target" --man=no verify "$unit" || result=1
+    rm -r "$folder"
+    return "$result"
+}
+
 check "installs" env DESTDIR="$target" meson install -C "$build" --no-rebuild --quiet
 prefix=$target/usr/local
 
@@ -48,8 +60,9 @@ unit=$prefix/lib/systemd/system/bore-server.service
 # A folder that looks like a machine's root to systemd: the units that ours names, and a user.
 mkdir -p "$target/etc" "$target/usr/lib/systemd" "$target/bin"
 cp -r /usr/lib/systemd/system "$target/usr/lib/systemd/"
-cp /bin/kill "$target/bin/"
+cp /bin/kill /bin/sh "$target/bin/"
 check "systemd accepts the unit" silent systemd-analyze --root="$target" --man=no verify "$unit"
+check "systemd accepts the packet engine's drop-in" with_drop_in
 check "systemd-sysusers makes the user" systemd-sysusers --root="$target" "$prefix/lib/sysusers.d/bore.conf"
 check "the user is there" grep -q '^bore:' "$target/etc/passwd"
 

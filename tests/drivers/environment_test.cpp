@@ -40,13 +40,14 @@ bool forbid_io_uring() {
         std::exit(1);
     }
     abi::Statistics statistics(1, 1);
+    abi::TunnelTable tunnels(1);
     const auto forced = make_stream_engine(
-        {.driver = StreamDriver::io_uring, .worker_count = 1, .cpus = {}}, statistics);
+        {.driver = StreamDriver::io_uring, .worker_count = 1, .cpus = {}}, statistics, tunnels);
     if (forced || forced.error().find("stream-driver") == std::string::npos ||
         forced.error().find("seccomp") == std::string::npos) {
         std::exit(2);
     }
-    const auto automatic = make_stream_engine({.worker_count = 1, .cpus = {}}, statistics);
+    const auto automatic = make_stream_engine({.worker_count = 1, .cpus = {}}, statistics, tunnels);
     if (!automatic) {
         std::exit(3);
     }
@@ -66,8 +67,10 @@ TEST(Environment, ACpuThatDoesNotExistIsNamed) {
     const std::size_t before = open_descriptors();
     {
         abi::Statistics statistics(2, 1);
+        abi::TunnelTable tunnels(1);
         const auto made = make_stream_engine(
-            {.driver = StreamDriver::epoll, .worker_count = 2, .cpus = {0, 1'023}}, statistics);
+            {.driver = StreamDriver::epoll, .worker_count = 2, .cpus = {0, 1'023}}, statistics,
+            tunnels);
         ASSERT_FALSE(made.has_value());
         EXPECT_NE(made.error().find("CPU 1023"), std::string::npos) << made.error();
         EXPECT_NE(made.error().find("cpus"), std::string::npos) << made.error();

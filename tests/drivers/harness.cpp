@@ -160,11 +160,12 @@ void EngineTest::start(std::uint32_t worker_count, std::uint32_t busy_poll_us) {
     engine_.reset();
     ended_.clear();
     statistics_ = std::make_unique<abi::Statistics>(worker_count, tunnel_capacity);
+    tunnels_ = std::make_unique<abi::TunnelTable>(tunnel_capacity);
     auto made = make_stream_engine({.driver = GetParam(),
                                     .worker_count = worker_count,
                                     .cpus = {},
                                     .busy_poll_us = busy_poll_us},
-                                   *statistics_);
+                                   *statistics_, *tunnels_);
     if (!made && GetParam() == StreamDriver::io_uring) {
         listener_.close();
         GTEST_SKIP() << "io_uring is not to be had on this machine: " << made.error();

@@ -98,6 +98,7 @@ class EngineTest : public ::testing::TestWithParam<StreamDriver> {
     }
 
     std::unique_ptr<abi::Statistics> statistics_;
+    std::unique_ptr<abi::TunnelTable> tunnels_;
     std::unique_ptr<abi::Engine> engine_;
     std::vector<abi::PairEnded> ended_;
 

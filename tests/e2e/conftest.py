@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from harness import netns, peers, programs, protocol
+from harness import netns, peers, programs, protocol, sides, site
 
 DRIVERS = ("io_uring", "epoll")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -18,14 +18,17 @@ def pytest_addoption(parser):
     group = parser.getgroup("bore")
     group.addoption("--server", help="bore-server (default: the newest under build/)")
     group.addoption("--client", help="bore (default: the newest under build/)")
-    group.addoption("--driver", choices=(*DRIVERS, "both"), default="both", help="stream driver of relay and client")
+    group.addoption("--driver", choices=(*DRIVERS, "both", *site.CABLED_DRIVERS), default="both",
+                    help="stream driver of relay and client (both: one after the other); packet, packet-xdp: the packet engine over "
+                         "af_packet or af_xdp; veth: io_uring where the packet engine would stand")
     group.addoption("--quick", action="store_true", help="64 MiB instead of 1 GiB, 1,000 visitors instead of 5,000")
     group.addoption("--bulk-mib", type=int, help="size of a bulk transfer (default 1024, quick 64)")
+    group.addoption("--wire", help="bore-wire (default: the newest under build/)")
     group.addoption("--peers", default=str(peers.default_directory()), help="folder with bore-0.6.0 and bore-0.5.2")
 
 
 def newest(name):
-    found = sorted((ROOT / "build").glob(f"*/controlplane/*/{name}"), key=lambda path: path.stat().st_mtime)
+    found = sorted((ROOT / "build").glob(f"*/*/*/{name}"), key=lambda path: path.stat().st_mtime)
     return str(found[-1]) if found else None
 
 
@@ -59,6 +62,26 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("driver", names)
 
 
+def pytest_collection_modifyitems(config, items):
+    """What makes no sense under the chosen driver is skipped with its reason, and so counted."""
+    chosen = config.getoption("--driver")
+    for item in items:
+        reason = None
+        stream_only = item.get_closest_marker("stream_only")
+        if item.get_closest_marker("driverless"):
+            continue
+        if item.get_closest_marker("packet"):
+            dry = chosen == "veth" and not item.get_closest_marker("packet").kwargs.get("engine")
+            if chosen not in site.PACKET_PORTS and not dry:
+                reason = "for the packet engine: --driver packet"
+        elif chosen in site.CABLED_DRIVERS and stream_only:
+            reason = f"stream engine only: {stream_only.args[0]}"
+        elif chosen in site.CABLED_DRIVERS and "start_relay" not in item.fixturenames:
+            reason = "runs no relay of ours by the suite's driver"
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.fixture(autouse=True)
 def time_limit(request):
     """SIGALRM interrupts whatever a test waits for; threads of a test are daemons and die with it."""
@@ -77,10 +100,17 @@ def time_limit(request):
 
 @pytest.fixture(autouse=True)
 def network(request):
+    driver = getattr(request.node, "callspec", None) and request.node.callspec.params.get("driver")
+    cabled = driver in site.CABLED_DRIVERS
     if request.config.namespaces:
         netns.enter_fresh()
-    elif request.node.get_closest_marker("needs_namespace"):
+    elif cabled or request.node.get_closest_marker("needs_namespace"):
         pytest.skip("needs a network namespace of its own: run as root or permit user namespaces")
+    if cabled and os.geteuid() != 0:
+        pytest.skip("the packet engine's tests need root")
+    site.current = site.make(driver)
+    yield
+    site.current.close()
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +134,13 @@ def server_program(request):
 def client_program(request):
     path = request.config.getoption("--client") or newest("bore")
     assert path and os.access(path, os.X_OK), f"no bore at {path}: build it or name it by --client"
+    return os.path.abspath(path)
+
+
+@pytest.fixture(scope="session")
+def wire_program(request):
+    path = request.config.getoption("--wire") or newest("bore-wire")
+    assert path and os.access(path, os.X_OK), f"no bore-wire at {path}: build it or name it by --wire"
     return os.path.abspath(path)
 
 
@@ -145,14 +182,35 @@ def cleanup(relays):  # pylint: disable=unused-argument
 
 
 @pytest.fixture
-def start_relay(server_program, driver, relays):
+def start_relay(server_program, driver, relays, network):  # pylint: disable=unused-argument
     """start_relay("--secret", "abc", ...): a ready relay; check_stop=False where the test ends it itself."""
 
     def start(*arguments, check_stop=True, **keywords):
-        relay = programs.Relay(server_program, driver, arguments, **keywords)
+        relay = programs.Relay(server_program, site.current.free_slot(), arguments, **keywords)
         relay.check_stop = check_stop
         relays.append(relay)
         return relay
+
+    return start
+
+
+@pytest.fixture
+def start_sides(request, driver, server_program, relays, network):  # pylint: disable=unused-argument
+    """start_sides("--secret", ..., visitor_wire=("--loss", 1)): (sides, relay), a relay with two ports."""
+
+    def start(*arguments, check_stop=True, visitor_wire=None, client_wire=None, mtus=(1500, 1500), **keywords):
+        wired = visitor_wire is not None or client_wire is not None
+        program = request.getfixturevalue("wire_program") if wired else None
+        between = site.current.keep(sides.Sides(driver, program, visitor_wire, client_wire, mtus))
+        # A busy machine's round trips may look long and unlike; tests of that rule name the path.
+        if between.packets and "--packet-path" not in arguments:
+            arguments += ("--packet-path", "splice")
+        if "--bind-addr" not in arguments:
+            arguments += ("--bind-addr", "0.0.0.0", "--bind-addr", "::")
+        relay = programs.Relay(server_program, between.slot, arguments, **keywords)
+        relay.check_stop = check_stop
+        relays.append(relay)
+        return between, relay
 
     return start
 
@@ -170,7 +228,7 @@ def start_client(request, driver, cleanup):
         ours = program is None
         words = [str(word) for word in arguments]
         if ours:
-            words = words + ["--stream-driver", driver]
+            words = words + ["--stream-driver", site.stream_driver(driver)]
         client = programs.Client(program or request.getfixturevalue("client_program"), words, **keywords)
         cleanup.callback(client.kill)
         return client
@@ -199,5 +257,42 @@ def dial(cleanup):
         framed = protocol.Framed(protocol.connect(relay.address, **keywords))
         cleanup.callback(framed.close)
         return framed
+
+    return start
+
+
+@pytest.fixture
+def keep(cleanup):
+    """keep(a, b): the same sockets, closed at the test's end at the latest."""
+
+    def register(*sockets):
+        for sock in sockets:
+            sock.settimeout(60)
+            cleanup.callback(sock.close)
+        return sockets
+
+    return register
+
+
+@pytest.fixture
+def open_sided(cleanup):
+    """open_sided(sides, relay, family=4): a tunnel made of bytes, its client on the clients' side."""
+
+    def start(sides, relay, family=4, **keywords):
+        tunnel = sides.tunnel(relay, family, **keywords)
+        cleanup.callback(tunnel.close)
+        return tunnel
+
+    return start
+
+
+@pytest.fixture
+def open_rust(cleanup, rust_060):
+    """The same with the unmodified Rust client in front of a service."""
+
+    def start(sides, relay, family=4):
+        tunnel = sides.program_tunnel([rust_060], relay, family)
+        cleanup.callback(tunnel.close)
+        return tunnel
 
     return start

@@ -10,16 +10,16 @@ import time
 
 import pytest
 
-from harness import protocol, traffic
+from harness import protocol, site, traffic
 from harness.protocol import EndOfStream, RelayError, accept, authenticate, hello, tag
 
 SECRET = "abc"
 TOKEN = "tk_" + "5" * 64
 
 
-def check_echo(port, size=300_000, seed=0, host="127.0.0.1"):
+def check_echo(port, size=300_000, seed=0):
     """A visitor's round trip; no half-close, which the 0.5.2 client would take for the end."""
-    with protocol.connect((host, port)) as visitor:
+    with protocol.connect((site.relay(), port)) as visitor:
         sending = traffic.Background(traffic.send, visitor, size, seed, fin=False)
         assert traffic.receive_exactly(visitor, size) == traffic.payload(size, seed)
         sending.result()
@@ -39,7 +39,7 @@ def echo_service(cleanup):
     ids=["open", "secret", "empty_secret", "upstream_open", "upstream_secret", "fork_open"])
 def test_upstream_client_works(start_relay, start_client, rust_client, echo_service, relay_arguments, secret):
     start_relay(*relay_arguments)
-    words = ["local", echo_service.port, "--to", "127.0.0.1"] + ([] if secret is None else ["--secret", secret])
+    words = ["local", echo_service.port, "--to", site.relay()] + ([] if secret is None else ["--secret", secret])
     client = start_client(*words, program=rust_client)
     port = client.public_port()
     for seed in range(3):
@@ -49,21 +49,21 @@ def test_upstream_client_works(start_relay, start_client, rust_client, echo_serv
 
 def test_upstream_client_gets_the_port_it_asks_for(start_relay, start_client, rust_client, echo_service):
     start_relay()
-    client = start_client("local", echo_service.port, "--to", "127.0.0.1", "--port", "23456", program=rust_client)
+    client = start_client("local", echo_service.port, "--to", site.relay(), "--port", "23456", program=rust_client)
     assert client.public_port() == 23456
     check_echo(23456)
 
 
 def test_upstream_client_without_the_secret_says_so(start_relay, start_client, rust_client):
     start_relay("--secret", SECRET)
-    client = start_client("local", "9", "--to", "127.0.0.1", program=rust_client)
+    client = start_client("local", "9", "--to", site.relay(), program=rust_client)
     assert client.wait(5) != 0
     assert "server requires authentication, but no client secret was provided" in client.log()
 
 
 def test_upstream_client_with_the_wrong_secret_says_so(start_relay, start_client, rust_client):
     start_relay("--secret", SECRET)
-    client = start_client("local", "9", "--to", "127.0.0.1", "--secret", "wrong", program=rust_client)
+    client = start_client("local", "9", "--to", site.relay(), "--secret", "wrong", program=rust_client)
     assert client.wait(5) != 0
     assert "server error: invalid secret" in client.log()
 
@@ -71,31 +71,31 @@ def test_upstream_client_with_the_wrong_secret_says_so(start_relay, start_client
 def test_upstream_client_with_a_secret_gives_up_on_an_open_relay(start_relay, start_client, rust_client):
     start_relay()
     start = time.monotonic()
-    client = start_client("local", "9", "--to", "127.0.0.1", "--secret", SECRET, program=rust_client)
+    client = start_client("local", "9", "--to", site.relay(), "--secret", SECRET, program=rust_client)
     assert client.wait(8) != 0
     assert 2.5 < time.monotonic() - start < 5
 
 
 def test_upstream_client_is_told_why_a_port_is_refused(start_relay, start_client, rust_client):
     start_relay("--min-port", "20000")
-    client = start_client("local", "9", "--to", "127.0.0.1", "--port", "1500", program=rust_client)
+    client = start_client("local", "9", "--to", site.relay(), "--port", "1500", program=rust_client)
     assert client.wait(5) != 0
     assert "server error: client port number not in allowed range" in client.log()
 
 
 def test_upstream_client_with_a_dead_local_service(start_relay, start_client, rust_client):
     start_relay()
-    client = start_client("local", "9", "--to", "127.0.0.1", program=rust_client)
+    client = start_client("local", "9", "--to", site.relay(), program=rust_client)
     port = client.public_port()
     for _ in range(2):
-        with protocol.connect(("127.0.0.1", port)) as visitor:
+        with protocol.connect((site.relay(), port)) as visitor:
             assert visitor.recv(1) == b""
     assert client.running()
 
 
 def test_upstream_client_ends_when_the_relay_does(start_relay, start_client, rust_client):
     relay = start_relay()
-    client = start_client("local", "9", "--to", "127.0.0.1", program=rust_client)
+    client = start_client("local", "9", "--to", site.relay(), program=rust_client)
     client.public_port()
     relay.stop()
     assert client.wait(5) == 0
@@ -104,7 +104,7 @@ def test_upstream_client_ends_when_the_relay_does(start_relay, start_client, rus
 def test_upstream_clients_of_both_versions_and_fork_clients_on_one_port(
         start_relay, start_client, open_tunnel, rust_client, echo_service, cleanup):
     relay = start_relay("--secret", SECRET)
-    rust = start_client("local", echo_service.port, "--to", "127.0.0.1", "--secret", SECRET, program=rust_client)
+    rust = start_client("local", echo_service.port, "--to", site.relay(), "--secret", SECRET, program=rust_client)
     fork = open_tunnel(relay, "fork", secret=SECRET)
     port = rust.public_port()
     for seed in range(3):
@@ -228,11 +228,11 @@ def test_challenge_grace_of_an_unknown_source(start_relay, dial, arguments, expe
 @pytest.mark.alone
 def test_a_known_upstream_source_is_challenged_at_once(start_relay, open_tunnel, dial):
     relay = start_relay("--secret", SECRET, "--challenge-grace-ms", "700")
-    open_tunnel(relay, secret=SECRET, source="127.0.0.5")
-    waits = sorted(time_to_challenge(dial, relay, source="127.0.0.5") for _ in range(3))
+    open_tunnel(relay, secret=SECRET, source=site.source(5))
+    waits = sorted(time_to_challenge(dial, relay, source=site.source(5)) for _ in range(3))
     assert waits[1] < 0.1, f"a U client's data connections paid the grace: {waits}"
     # The hint is the address's own.
-    assert time_to_challenge(dial, relay, source="127.0.0.6") > 0.6
+    assert time_to_challenge(dial, relay, source=site.source(6)) > 0.6
 
 
 def test_a_known_fork_source_is_challenged_after_a_second(start_relay, open_tunnel, dial):
@@ -280,7 +280,7 @@ def test_an_upstream_visitor_is_not_given_to_an_unauthenticated_accept(start_rel
     visitor.sendall(b"private")
     identity = tunnel.connection()
     for early in (True, False):  # before the Challenge, and instead of an answer to it
-        thief = dial(relay, source="127.0.0.9")
+        thief = dial(relay, source=site.source(9))
         if not early:
             thief.expect("Challenge")
         thief.send(accept(identity))
@@ -298,11 +298,11 @@ def test_an_upstream_visitor_is_not_given_to_an_unauthenticated_accept(start_rel
 
 def test_accept_from_tunnel_address_policy(start_relay, open_tunnel, dial, cleanup):
     relay = start_relay("--accept-from-tunnel-address")
-    tunnel = open_tunnel(relay, source="127.0.0.3")
+    tunnel = open_tunnel(relay, source=site.source(3))
     visitor = tunnel.visit()
     cleanup.callback(visitor.close)
     identity = tunnel.connection()
-    thief = dial(relay, source="127.0.0.4")
+    thief = dial(relay, source=site.source(4))
     thief.send(accept(identity))
     thief.expect_closed(2)
     data = tunnel.claim(identity, b"mine")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from harness import netns, protocol, traffic
+from harness import protocol, site, traffic
 from harness.protocol import RelayError, accept, authenticate, frame, hello
 
 MIB = 1 << 20
@@ -299,11 +299,13 @@ def test_05_error_port_out_of_range(start_relay, open_tunnel):
 def test_05_error_port_in_use(relay, open_tunnel, cleanup):
     first = open_tunnel(relay)
     assert refused(open_tunnel, relay, port=first.port) == "port already in use"
-    stranger = socket.create_server(("127.0.0.1", 0))
+    with site.beside_relay():
+        stranger = socket.create_server((site.relay(), 0))
     cleanup.callback(stranger.close)
     assert refused(open_tunnel, relay, port=stranger.getsockname()[1]) == "port already in use"
 
 
+@pytest.mark.stream_only("the packet engine needs privileges")
 @pytest.mark.needs_namespace
 def test_05_error_permission_denied(start_relay, open_tunnel):
     with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", "w", encoding="ascii") as setting:
@@ -315,9 +317,11 @@ def test_05_error_permission_denied(start_relay, open_tunnel):
 @pytest.mark.needs_namespace
 def test_05_error_failed_to_bind(start_relay, open_tunnel):
     # The address that tunnels listen on goes away while the relay runs.
-    subprocess.run(["ip", "addr", "add", "10.98.0.1/32", "dev", "lo"], check=True, timeout=5)
-    relay = start_relay("--bind-addr", "127.0.0.1", "--bind-tunnels", "10.98.0.1")
-    subprocess.run(["ip", "addr", "del", "10.98.0.1/32", "dev", "lo"], check=True, timeout=5)
+    with site.beside_relay():
+        subprocess.run(["ip", "addr", "add", "10.96.0.1/32", "dev", "lo"], check=True, timeout=5)
+    relay = start_relay("--bind-addr", site.relay(), "--bind-tunnels", "10.96.0.1")
+    with site.beside_relay():
+        subprocess.run(["ip", "addr", "del", "10.96.0.1/32", "dev", "lo"], check=True, timeout=5)
     assert refused(open_tunnel, relay, port=20000) == "failed to bind to port"
 
 
@@ -498,7 +502,7 @@ def test_08_waiting_visitors_stay_claimable(relay, open_tunnel, cleanup):
 @pytest.mark.needs_namespace
 @pytest.mark.limit(60)
 def test_09_pulled_cable_frees_the_port_within_15_s(relay, cleanup):
-    other = netns.OtherNamespace()
+    other = site.other_namespace()
     cleanup.callback(other.close)
     with other.inside():
         remote = protocol.open_upstream((other.HERE, relay.control_port))
@@ -532,7 +536,7 @@ def test_10_descriptor_exhaustion_is_survived(start_relay, open_tunnel, dial, cl
     for _ in range(150):
         hogs.append(protocol.connect(relay.address))
     for _ in range(50):
-        hogs.append(protocol.connect(("127.0.0.1", tunnel.port)))
+        hogs.append(protocol.connect((site.relay(), tunnel.port)))
     for hog in hogs:
         cleanup.callback(hog.close)
     time.sleep(0.5)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import protocol, traffic
+from harness import protocol, site, traffic
 from harness.protocol import RelayError, accept, authenticate, hello
 
 MIB = 1 << 20
@@ -53,8 +53,8 @@ def test_a_transfer_runs_unharmed_through_a_flood(start_relay, open_tunnel, clea
     cleanup.callback(visitor.close)
     cleanup.callback(data.close)
     stop = threading.Event()
-    address = relay.address if target == "control" else ("127.0.0.1", victim.port)
-    floods = [traffic.Background(flood, address, f"127.0.0.{60 + index}", stop, shape)
+    address = relay.address if target == "control" else (site.relay(), victim.port)
+    floods = [traffic.Background(flood, address, site.source(60 + index), stop, shape)
               for index, shape in enumerate(("junk", "frames", "reset", "http"))]
     try:
         upwards = traffic.Background(traffic.transfer, visitor, data, bulk_size // 2, 1)
@@ -63,7 +63,7 @@ def test_a_transfer_runs_unharmed_through_a_flood(start_relay, open_tunnel, clea
         time.sleep(1)
         # In the middle of it, who knows the secret is served as ever.
         start = time.monotonic()
-        fresh = open_tunnel(relay, secret=SECRET, source="127.0.0.50")
+        fresh = open_tunnel(relay, secret=SECRET, source=site.source(50))
         legs = fresh.pair(extra=b"hello")
         assert traffic.receive_exactly(legs[0], 5) == b"hello"
         assert time.monotonic() - start < 2
@@ -154,7 +154,7 @@ def test_http_head_has_no_body(relay):
 def test_curl_head(relay):
     if not shutil.which("curl"):
         pytest.skip("no curl on this machine")
-    done = subprocess.run(["curl", "-sS", "-I", "--max-time", "3", f"http://127.0.0.1:{relay.control_port}/"],
+    done = subprocess.run(["curl", "-sS", "-I", "--max-time", "3", f"http://{site.relay()}:{relay.control_port}/"],
                           capture_output=True, text=True, timeout=10, check=False)
     assert done.returncode == 0 and done.stdout.startswith("HTTP/1.1 200"), done
 
@@ -178,43 +178,45 @@ def visit_echo(tunnel, host):
 
 @pytest.mark.smoke
 def test_several_addresses_of_both_families(start_relay, cleanup):
-    relay = start_relay("--bind-addr", "127.0.0.1", "--bind-addr", "::1", "--bind-addr", "127.0.0.5")
-    for host in ("127.0.0.1", "::1", "127.0.0.5"):
+    hosts = (site.relay(), site.relay6(), site.relay(5))
+    relay = start_relay(*(word for host in hosts for word in ("--bind-addr", host)))
+    for host in hosts:
         tunnel = protocol.open_upstream((host, relay.control_port))
         cleanup.callback(tunnel.close)
-        for visited in ("127.0.0.1", "::1", "127.0.0.5"):
+        for visited in hosts:
             visit_echo(tunnel, visited)
     with pytest.raises(ConnectionRefusedError):
-        protocol.connect(("127.0.0.6", relay.control_port))
+        protocol.connect((site.relay(6), relay.control_port))
 
 
 def test_the_any_address_of_ipv6_serves_both_families(start_relay, cleanup):
     relay = start_relay("--bind-addr", "::")
-    tunnel = protocol.open_upstream(("::1", relay.control_port))
+    tunnel = protocol.open_upstream((site.relay6(), relay.control_port))
     cleanup.callback(tunnel.close)
-    for host in ("::1", "127.0.0.1"):
+    for host in (site.relay6(), site.relay()):
         visit_echo(tunnel, host)
 
 
 def test_both_any_addresses_beside_each_other(start_relay, open_tunnel):
     relay = start_relay("--bind-addr", "0.0.0.0", "--bind-addr", "::")
     tunnel = open_tunnel(relay)
-    for host in ("::1", "127.0.0.1"):
+    for host in (site.relay6(), site.relay()):
         visit_echo(tunnel, host)
 
 
 def test_tunnels_on_other_addresses_than_control(start_relay, open_tunnel):
-    relay = start_relay("--bind-addr", "127.0.0.1", "--bind-tunnels", "127.0.0.9", "--bind-tunnels", "::1")
+    relay = start_relay("--bind-addr", site.relay(), "--bind-tunnels", site.relay(9), "--bind-tunnels", site.relay6())
     tunnel = open_tunnel(relay)
-    for host in ("127.0.0.9", "::1"):
+    for host in (site.relay(9), site.relay6()):
         visit_echo(tunnel, host)
     with pytest.raises(ConnectionRefusedError):
-        protocol.connect(("127.0.0.1", tunnel.port))
+        protocol.connect((site.relay(), tunnel.port))
 
 
 def test_a_port_taken_on_one_of_several_addresses_is_in_use(start_relay, open_tunnel, cleanup):
-    relay = start_relay("--bind-addr", "127.0.0.1", "--bind-addr", "::1")
-    stranger = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    relay = start_relay("--bind-addr", site.relay(), "--bind-addr", site.relay6())
+    with site.beside_relay():
+        stranger = socket.create_server((site.relay6(), 0), family=socket.AF_INET6)
     cleanup.callback(stranger.close)
     with pytest.raises(RelayError) as error:
         open_tunnel(relay, port=stranger.getsockname()[1])
@@ -222,8 +224,8 @@ def test_a_port_taken_on_one_of_several_addresses_is_in_use(start_relay, open_tu
 
 
 def test_mapped_ipv4_peers_are_ipv4_in_access_lists(start_relay, dial):
-    relay = start_relay("--bind-addr", "::", "--deny-clients", "127.0.0.3/32")
-    denied = dial(relay, source="127.0.0.3")
+    relay = start_relay("--bind-addr", "::", "--deny-clients", f"{site.source(3)}/32")
+    denied = dial(relay, source=site.source(3))
     denied.expect_closed(1)
     allowed = dial(relay)
     allowed.send(hello(0))
@@ -287,6 +289,7 @@ def test_the_soft_limit_is_raised_and_reported(start_relay):
 
 # An idle relay
 
+@pytest.mark.stream_only("a poll loop polls")
 @pytest.mark.alone
 @pytest.mark.limit(40)
 def test_an_idle_relay_with_pairs_and_tunnels_uses_no_processor_time(relay, open_tunnel, cleanup):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import programs, protocol, seccomp, traffic
+from harness import programs, protocol, seccomp, site, traffic
 from harness.protocol import EndOfStream, RelayError, hello
 
 MIB = 1 << 20
@@ -22,7 +22,9 @@ def test_ready_means_that_a_tunnel_opens_at_once(start_relay, open_tunnel):
 
 
 def test_notify_socket_in_the_abstract_namespace(start_relay):
-    start_relay(notify=programs.NotifySocket(abstract=True))
+    with site.beside_relay():
+        notify = programs.NotifySocket(abstract=True)
+    start_relay(notify=notify)
 
 
 def test_no_notify_socket_no_notices(server_program, driver, cleanup):
@@ -63,7 +65,7 @@ def test_watchdog_is_fed_when_systemd_asks_for_it(start_relay):
 
 def is_closed_to_visitors(port):
     try:
-        with protocol.connect(("127.0.0.1", port), timeout=2) as visitor:
+        with protocol.connect((site.relay(), port), timeout=2) as visitor:
             return visitor.recv(1) == b""
     except (ConnectionRefusedError, ConnectionResetError):
         return True
@@ -219,8 +221,8 @@ def test_reload_says_what_needs_a_restart(reloadable, open_tunnel):
 def test_reload_of_the_visitors_networks(reloadable, open_tunnel, cleanup):
     relay, reload = reloadable
     tunnel = open_tunnel(relay)
-    reload('deny_visitors = ["127.0.0.2/32"]\n')
-    denied = tunnel.visit(source="127.0.0.2")
+    reload(f'deny_visitors = ["{site.source(2)}/32"]\n')
+    denied = tunnel.visit(source=site.source(2))
     cleanup.callback(denied.close)
     denied.settimeout(2)
     try:
@@ -273,10 +275,11 @@ def test_secrets_never_reach_the_log(start_relay, open_tunnel):
     relay = start_relay("--secret", "hunter2hunter2", "--log-level", "trace")
     open_tunnel(relay, secret="hunter2hunter2")
     with pytest.raises(RelayError):
-        open_tunnel(relay, "fork", token="tk_hunter3hunter3", source="127.0.0.2")
+        open_tunnel(relay, "fork", token="tk_hunter3hunter3", source=site.source(2))
     assert "hunter2" not in relay.log() and "hunter3" not in relay.log()
 
 
+@pytest.mark.stream_only("which stream driver runs")
 @pytest.mark.smoke
 def test_the_log_names_the_driver(start_relay, driver):
     start_relay().wait_for_log(driver)
@@ -302,6 +305,7 @@ def test_io_uring_asked_for_but_forbidden_is_an_error(server_program, cleanup):
     assert "io_uring" in relay.log() and "epoll" in relay.log(), "the error names the remedy"
 
 
+@pytest.mark.stream_only("which stream driver runs")
 def test_the_driver_asked_for_is_the_one_that_runs(start_relay, driver):
     relay = start_relay()
     uses_io_uring = any("io_uring" in kind for kind in relay.descriptors()) or registered_ring(relay)
@@ -314,6 +318,7 @@ def registered_ring(relay):
         return "io_uring" in maps.read()
 
 
+@pytest.mark.stream_only("the packet engine needs privileges")
 def test_the_relay_runs_as_an_ordinary_user(start_relay, open_tunnel, server_program):
     if os.geteuid() != 0 or not os.access(server_program, os.X_OK):
         pytest.skip("only root can become somebody else")

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from harness import protocol, traffic
+from harness import programs, protocol, site, traffic
 from harness.protocol import EndOfStream, RelayError, hello
 
 MIB = 1 << 20
@@ -29,41 +29,41 @@ def is_refused(relay, **keywords):
 
 def test_unauthenticated_connections_per_source(start_relay, dial):
     relay = start_relay("--max-unauthenticated-per-source", "4")
-    silent = [dial(relay, source="127.0.0.2") for _ in range(4)]
+    silent = [dial(relay, source=site.source(2)) for _ in range(4)]
     time.sleep(0.1)
     start = time.monotonic()
-    assert is_refused(relay, source="127.0.0.2")
+    assert is_refused(relay, source=site.source(2))
     assert time.monotonic() - start < 0.5
-    assert not is_refused(relay, source="127.0.0.3")
+    assert not is_refused(relay, source=site.source(3))
     for connection in silent[2:]:
         connection.expect_silence(0.05)
     silent[0].close()
-    traffic.eventually(lambda: not is_refused(relay, source="127.0.0.2"), 2)
+    traffic.eventually(lambda: not is_refused(relay, source=site.source(2)), 2)
     # Who has finished the handshake does not count any more.
     for connection in silent[1:]:
         connection.send(hello(0))
         connection.expect("Hello")
-    assert not is_refused(relay, source="127.0.0.2")
+    assert not is_refused(relay, source=site.source(2))
 
 
 def test_unauthenticated_connections_in_total(start_relay, dial):
     relay = start_relay("--max-unauthenticated", "6", "--max-unauthenticated-per-source", "6")
-    silent = [dial(relay, source=f"127.0.0.{number}") for number in (10, 10, 11, 11, 12, 12)]
+    silent = [dial(relay, source=site.source(number)) for number in (10, 10, 11, 11, 12, 12)]
     time.sleep(0.1)
-    assert is_refused(relay, source="127.0.0.10")
+    assert is_refused(relay, source=site.source(10))
     for connection in silent:
         connection.close()
-    traffic.eventually(lambda: not is_refused(relay, source="127.0.0.10"), 2)
+    traffic.eventually(lambda: not is_refused(relay, source=site.source(10)), 2)
 
 
 def test_handshake_rate_per_source(start_relay):
     relay = start_relay("--handshake-rate-per-source", "5")
-    outcomes = [is_refused(relay, source="127.0.0.2") for _ in range(20)]
+    outcomes = [is_refused(relay, source=site.source(2)) for _ in range(20)]
     assert outcomes[:5] == [False] * 5
     assert sum(outcomes) >= 12
-    assert not is_refused(relay, source="127.0.0.3")
+    assert not is_refused(relay, source=site.source(3))
     time.sleep(1.2)
-    outcomes = [is_refused(relay, source="127.0.0.2") for _ in range(20)]
+    outcomes = [is_refused(relay, source=site.source(2)) for _ in range(20)]
     assert outcomes[:4] == [False] * 4 and sum(outcomes) >= 12
 
 
@@ -97,21 +97,21 @@ def test_a_dripped_handshake_is_closed_at_its_deadline(start_relay, dial):
 
 def test_tunnels_per_source(start_relay, open_tunnel):
     relay = start_relay("--max-tunnels-per-source", "3")
-    tunnels = [open_tunnel(relay, source="127.0.0.2") for _ in range(3)]
+    tunnels = [open_tunnel(relay, source=site.source(2)) for _ in range(3)]
     with pytest.raises(RelayError):
-        open_tunnel(relay, source="127.0.0.2")
-    open_tunnel(relay, source="127.0.0.3")
+        open_tunnel(relay, source=site.source(2))
+    open_tunnel(relay, source=site.source(3))
     tunnels[0].close()
     time.sleep(0.1)
-    open_tunnel(relay, source="127.0.0.2")
+    open_tunnel(relay, source=site.source(2))
 
 
 def test_tunnels_in_total(start_relay, open_tunnel):
     relay = start_relay("--max-tunnels", "3")
     for number in range(3):
-        open_tunnel(relay, source=f"127.0.0.{number + 2}")
+        open_tunnel(relay, source=site.source(number + 2))
     with pytest.raises(RelayError):
-        open_tunnel(relay, source="127.0.0.9")
+        open_tunnel(relay, source=site.source(9))
     assert relay.counters()["tunnels_refused_limit_total"] == 1
 
 
@@ -217,7 +217,7 @@ def test_idle_timeout(start_relay, open_tunnel, cleanup):
             pass
     assert 0.9 < time.monotonic() - start < 2.2
     working.result(10)
-    assert relay.counters()["pairs_ended_idle_total"] == 1
+    assert programs.ended(relay.counters(), "idle") == 1
 
 
 def test_half_closed_timeout(start_relay, open_tunnel, cleanup):
@@ -307,22 +307,22 @@ def test_bandwidth_limit_is_shared_by_the_tunnels_pairs_and_apart_by_direction(s
 # Networks
 
 def test_denied_clients(start_relay):
-    relay = start_relay("--deny-clients", "127.0.0.2/31", "--deny-clients", "10.0.0.0/8")
-    assert is_refused(relay, source="127.0.0.2") and is_refused(relay, source="127.0.0.3")
-    assert not is_refused(relay, source="127.0.0.4")
+    relay = start_relay("--deny-clients", f"{site.source(2)}/31", "--deny-clients", "192.0.2.0/24")
+    assert is_refused(relay, source=site.source(2)) and is_refused(relay, source=site.source(3))
+    assert not is_refused(relay, source=site.source(4))
 
 
 def test_allowed_clients_but_not_where_denied(start_relay):
-    relay = start_relay("--allow-clients", "127.0.0.0/24", "--deny-clients", "127.0.0.7")
-    assert not is_refused(relay, source="127.0.0.1")
-    assert is_refused(relay, source="127.0.0.7")
-    assert is_refused(relay, source="127.0.1.1")
+    relay = start_relay("--allow-clients", f"{site.source(0)}/24", "--deny-clients", site.source(7))
+    assert not is_refused(relay, source=site.source(1))
+    assert is_refused(relay, source=site.source(7))
+    assert is_refused(relay, source=site.source(1, network=1))
 
 
 def test_denied_visitors_are_not_announced(start_relay, open_tunnel, cleanup):
-    relay = start_relay("--deny-visitors", "127.0.0.2/32")
-    tunnel = open_tunnel(relay, source="127.0.0.2")  # a denied visitor may still be a client
-    denied = tunnel.visit(source="127.0.0.2")
+    relay = start_relay("--deny-visitors", f"{site.source(2)}/32")
+    tunnel = open_tunnel(relay, source=site.source(2))  # a denied visitor may still be a client
+    denied = tunnel.visit(source=site.source(2))
     cleanup.callback(denied.close)
     denied.settimeout(2)
     try:
@@ -353,7 +353,8 @@ def test_port_0_finds_the_only_free_port(start_relay, open_tunnel, cleanup):
     free = 20777
     for port in range(20000, 21000):
         if port != free:
-            cleanup.callback(socket.create_server(("127.0.0.1", port)).close)
+            with site.beside_relay():
+                cleanup.callback(socket.create_server((site.relay(), port)).close)
     for _ in range(10):
         tunnel = open_tunnel(relay)
         assert tunnel.port == free

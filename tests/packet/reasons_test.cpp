@@ -9,29 +9,29 @@ namespace bore::abi {
 namespace {
 
 TEST(PacketReasons, EveryReasonHasTheCounterOfItsName){
-#define BORE_CASE(name, help)                                                                 \
-    EXPECT_EQ(                                                                                \
-        packet_worker_counter_infos[static_cast<std::size_t>(counter_of(PacketReason::name))] \
-            .name,                                                                            \
-        std::string("packet_") + #name + "_total");
+#define BORE_CASE(reason, help)                                                                 \
+    EXPECT_EQ(                                                                                  \
+        packet_worker_counter_infos[static_cast<std::size_t>(counter_of(PacketReason::reason))] \
+            .name,                                                                              \
+        std::string("packet_") + #reason + "_total");
     BORE_REASONS_TO_KERNEL(BORE_CASE) BORE_REASONS_TO_DROP(BORE_CASE)
 #undef BORE_CASE
 }
 
 TEST(StreamReasons, EveryReasonHasTheCounterOfItsName){
-#define BORE_CASE(name, help)                                                                   \
-    EXPECT_EQ(                                                                                  \
-        slow_path_counter_infos[static_cast<std::size_t>(counter_of(StreamReason::name))].name, \
-        std::string("stream_") + #name + "_total");
+#define BORE_CASE(reason, help)                                                                   \
+    EXPECT_EQ(                                                                                    \
+        slow_path_counter_infos[static_cast<std::size_t>(counter_of(StreamReason::reason))].name, \
+        std::string("stream_") + #reason + "_total");
     BORE_STREAM_REASONS(BORE_CASE)
 #undef BORE_CASE
 }
 
 TEST(PacketReasons, KnowWhatGoesToTheKernel) {
-#define BORE_CASE(name, help) EXPECT_TRUE(goes_to_kernel(PacketReason::name));
+#define BORE_CASE(reason, help) EXPECT_TRUE(goes_to_kernel(PacketReason::reason));
     BORE_REASONS_TO_KERNEL(BORE_CASE)
 #undef BORE_CASE
-#define BORE_CASE(name, help) EXPECT_FALSE(goes_to_kernel(PacketReason::name));
+#define BORE_CASE(reason, help) EXPECT_FALSE(goes_to_kernel(PacketReason::reason));
     BORE_REASONS_TO_DROP(BORE_CASE)
 #undef BORE_CASE
     EXPECT_FALSE(goes_to_kernel(PacketReason::spliced));

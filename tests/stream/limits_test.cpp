@@ -9,6 +9,7 @@
 namespace bore::stream::testing {
 namespace {
 
+using abi::RateLimiter;
 using abi::WorkerCounter;
 using base::millisecond_ns;
 using base::Nanoseconds;

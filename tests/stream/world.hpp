@@ -114,7 +114,7 @@ class World {
     Random random;
     SimulatedIo io;
     abi::Statistics statistics;
-    TunnelTable tunnels;
+    abi::TunnelTable tunnels;
     WorkerQueues queues;
     base::Nanoseconds now{base::second_ns};
     Shard shard;

@@ -4,6 +4,7 @@ A relay counts as started when it said READY=1 to a notify socket, and as stoppe
 left with status 0, without a sanitizer's report and without a descriptor more than it had at start.
 """
 import collections
+import functools
 import os
 import pathlib
 import re
@@ -18,6 +19,7 @@ import time
 from harness import traffic
 
 SANITIZER_REPORT = re.compile(r"(ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:).*")
+REPORT_LINE = re.compile(r" info (counters|tunnel port=|packet port port_index=)")  # of SIGUSR1
 START_TIMEOUT_S = 15.0
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS")
 
@@ -123,7 +125,7 @@ class Process:
             time.sleep(0.01)
 
     def tail(self, lines=40):
-        text = self.log().splitlines()[-lines:]
+        text = [line for line in self.log().splitlines() if not REPORT_LINE.search(line)][-lines:]
         return "\n".join([" ".join(self.command), *text])
 
     def descriptors(self):
@@ -155,18 +157,37 @@ class Process:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
+def fields_of(line):
+    return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)(?= |$)", line)}
+
+
+def ended(counters, reason):
+    """Pairs that ended for this reason, whichever engine had them."""
+    return counters[f"pairs_ended_{reason}_total"] + counters[f"flows_ended_{reason}_total"]
+
+
+def enter_and(namespace, prepare):
+    namespace.enter()
+    if prepare:
+        prepare()
+
+
 class Relay(Process):
     """A running bore-server."""
 
-    def __init__(self, program, driver, arguments=(), environment=None, nofile=None, notify=None, **keywords):
+    def __init__(self, program, slot, arguments=(), environment=None, nofile=None, notify=None, **keywords):
+        """`slot`: where it stands and what its engine needs (site.Slot)."""
         arguments = [str(word) for word in arguments]
         self.control_port = 7835
         if "--control-port" in arguments:
             self.control_port = int(arguments[arguments.index("--control-port") + 1])
-        self.address = ("127.0.0.1", self.control_port)
+        self.address = (slot.host, self.control_port)
+        slot.relay = self
         self.notify = notify or NotifySocket()
         environment = {"NOTIFY_SOCKET": self.notify.name, **(environment or {})}
-        command = [program, *arguments, *(["--stream-driver", driver] if driver else [])]
+        command = [program, *arguments, *slot.arguments]
+        if slot.namespace:
+            keywords["prepare"] = functools.partial(enter_and, slot.namespace, keywords.get("prepare"))
         if "--drain-timeout-s" not in arguments:
             command += ["--drain-timeout-s", "1"]  # what a test leaves open must not hold the suite up
         super().__init__(command, environment, nofile, **keywords)
@@ -185,15 +206,25 @@ class Relay(Process):
 
     def counters(self):
         """The counters the relay logs on SIGUSR1, by name."""
+        lines = self._report()
+        return collections.Counter(fields_of(next(line for line in lines if " counters" in line)))
+
+    def tunnels(self):
+        """The live tunnels by public port: their counters to_client, to_visitor, pairs, ..."""
+        found = [fields_of(line) for line in self._report() if " tunnel " in line]
+        return {fields["port"]: fields for fields in found}
+
+    def ports(self):
+        """The counters of the packet engine's ports, in their order."""
+        return [fields_of(line) for line in self._report() if "port_index=" in line]
+
+    def _report(self):
+        """The lines of one SIGUSR1: the counters and what follows them."""
         before = len(self.log())
         self.signal(signal.SIGUSR1)
-        deadline = time.monotonic() + 5
-        while True:
-            found = dict(re.findall(r"([a-z_]+_(?:total|live|connections|lent|bytes))[ =:\"]+(\d+)", self.log()[before:]))
-            if found and time.monotonic() > deadline - 4.8:
-                return collections.Counter({name: int(value) for name, value in found.items()})
-            assert time.monotonic() < deadline, f"no counters after SIGUSR1\n{self.tail()}"
-            time.sleep(0.02)
+        traffic.eventually(lambda: re.search(r" counters\b.*\n", self.log()[before:]), 5, f"counters after SIGUSR1\n{self.tail()}")
+        time.sleep(0.05)  # the lines of ports and tunnels are written right behind
+        return self.log()[before:].splitlines()
 
     def assert_descriptors_returned(self, timeout=5.0, tunnels=1):
         """Nothing opened since the start is left, but for the sockets of tunnels that are still open

@@ -177,7 +177,7 @@ class Tunnel:
         return sock
 
     def visit(self, receive_buffer=None, source=None):
-        return connect(("127.0.0.1", self.port), receive_buffer=receive_buffer, source=source)
+        return connect((self.address[0], self.port), receive_buffer=receive_buffer, source=source)
 
     def pair(self, extra=b"", receive_buffer=None):
         """A visitor and the data connection which serves it."""

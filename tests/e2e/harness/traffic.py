@@ -97,13 +97,14 @@ class Background(threading.Thread):
 
 
 def eventually(condition, timeout=5.0, what=None):
-    """Polls until condition() is true; the condition may fail by AssertionError meanwhile."""
+    """Polls until condition() is true; the condition may fail by AssertionError meanwhile. `what`: text,
+    or a function that makes it at the end."""
     deadline = time.monotonic() + timeout
     while True:
         try:
             if condition():
                 return
-            failure = AssertionError(f"not within {timeout} s: {what or condition}")
+            failure = AssertionError(f"not within {timeout} s: {what() if callable(what) else what or condition}")
         except AssertionError as error:
             failure = error
         if time.monotonic() > deadline:

@@ -8,10 +8,10 @@ from harness import programs, protocol
 class ProgramTunnel:
     """A client program (ours or Rust's) in front of a local service that the test plays itself."""
 
-    def __init__(self, command, relay, secret=None):
+    def __init__(self, command, relay, secret=None, host=None):
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self.listener.settimeout(protocol.DEFAULT_TIMEOUT_S)
-        arguments = ["local", self.listener.getsockname()[1], "--to", "127.0.0.1", *command[1:]]
+        arguments = ["local", self.listener.getsockname()[1], "--to", host or relay.address[0], *command[1:]]
         environment = {} if secret is None else {"BORE_SECRET": secret}
         self.client = programs.Client(command[0], [str(word) for word in arguments], environment)
         try:
@@ -22,7 +22,7 @@ class ProgramTunnel:
         self.address = relay.address
 
     def visit(self, receive_buffer=None):
-        return protocol.connect(("127.0.0.1", self.port), receive_buffer=receive_buffer)
+        return protocol.connect((self.address[0], self.port), receive_buffer=receive_buffer)
 
     def accept(self):
         service, _ = self.listener.accept()

@@ -1,0 +1,39 @@
+// The socket calls of a hand-off (packet::SlowPathHost): what a connection is, what the kernel
+// still holds of it, its state under TCP_REPAIR, and its silent end. Each function is as few system
+// calls as the kernel allows; README.md has what they cost. Connected, nonblocking TCP sockets
+// only. Repair needs CAP_NET_ADMIN in the user namespace that owns the socket's network namespace.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <span>
+
+#include "dataplane/packet/slow_path.hpp"
+
+namespace bore::drivers {
+
+// IPv4 in its mapped form, whatever the family of the socket. Error: errno.
+[[nodiscard]] std::expected<packet::FlowKey, int> key_of(int socket);
+// Bytes that wait to be read, without a FIN. Exact once set_repair() has been called; before, the
+// kernel stops counting at TCP's urgent mark.
+[[nodiscard]] std::size_t unread_bytes(int socket);
+// Bytes (and a FIN) written and not yet acknowledged by the peer.
+[[nodiscard]] std::size_t unacknowledged_bytes(int socket);
+[[nodiscard]] std::uint32_t round_trip_us(int socket);  // smoothed; 0 = never measured
+
+// Moves what is unread from one socket into the other, up to 64 KiB a call. What `to` does not take
+// stays unread in `from`. Bytes moved (0: nothing unread, `to` full, or the end), or errno.
+[[nodiscard]] std::expected<std::size_t, int> move_unread(int from, int to);
+// Bytes taken (0: the socket is full), or errno.
+[[nodiscard]] std::expected<std::size_t, int> send_bytes(int socket,
+                                                         std::span<const std::byte> bytes);
+
+[[nodiscard]] bool set_repair(int socket, packet::RepairMode mode);
+// Under repair, with nothing unacknowledged. Ask unread_bytes() afterwards: only 0 then proves that
+// rcv_nxt is where the reader stands.
+[[nodiscard]] std::expected<packet::SocketSnapshot, int> snapshot(int socket);
+// Under repair: the connection is gone on this machine, and the peer has not heard of it.
+void close_silently(int socket);
+
+}  // namespace bore::drivers

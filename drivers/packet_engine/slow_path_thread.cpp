@@ -1,0 +1,360 @@
+// The loop of the slow path, in its order: commands, frames and ends from the workers, frames from
+// the kernel, time, events to the control thread; then sleep until one of them wakes it.
+#include "drivers/packet_engine/slow_path_thread.hpp"
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "drivers/kernel/tcp_repair.hpp"
+
+namespace bore::drivers {
+
+using abi::PortCounter;
+using abi::SlowPathCounter;
+using packet::Frame;
+
+namespace {
+
+// Frames taken from one source before the next gets its turn.
+constexpr std::size_t frames_per_source = 64;
+constexpr std::size_t commands_per_turn = 256;
+constexpr std::size_t flow_events_per_turn = 1'024;
+constexpr base::Nanoseconds port_interval_ns = 100 * base::millisecond_ns;
+constexpr std::size_t max_frame_bytes = 9'600 + 18;
+
+}  // namespace
+
+SlowPathThread::SlowPathThread(const SlowPathContext& context)
+    : context_(context),
+      counters_(context.statistics.slow_path()),
+      slow_path_(*this, context.table, counters_, context.statistics.slow_path_rows(),
+                 context.options),
+      buffer_(max_frame_bytes),
+      links_(context.ports.size()),
+      epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+    BORE_CHECK(epoll_ >= 0, "no descriptor for the slow path's epoll");
+    const auto watch = [this](int descriptor) {
+        epoll_event event{};
+        event.events = EPOLLIN;
+        event.data.fd = descriptor;
+        BORE_CHECK(::epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event) == 0,
+                   "the slow path cannot watch a descriptor");
+    };
+    watch(context.wake.descriptor());
+    for (const EnginePort& port : context.ports) {
+        if (port.exception) {
+            watch(port.exception->descriptor());
+        }
+    }
+}
+
+SlowPathThread::~SlowPathThread() {
+    ::close(epoll_);
+}
+
+void SlowPathThread::run() {
+    while (!stopping_) {
+        const base::Nanoseconds now = base::monotonic_now();
+        const bool busy = turn(now);
+        counters_.add(SlowPathCounter::slow_path_loops_total);
+        counters_.set(SlowPathCounter::slow_path_heartbeat_ns, now);
+        if (!busy) {
+            sleep(now);
+        }
+    }
+}
+
+bool SlowPathThread::turn(base::Nanoseconds now) {
+    bool busy = take_commands(now);
+    busy = take_frames(now) || busy;
+    busy = take_kernel_frames(now) || busy;
+    if (now >= slow_path_.next_deadline(now)) {
+        slow_path_.tick(now);
+        measure_handoffs(0);
+    }
+    if (now >= ports_due_at_) {
+        ports_due_at_ = now + port_interval_ns;
+        look_at_ports();
+        (void)context_.table.collect();
+    }
+    return send_events() || busy;
+}
+
+void SlowPathThread::sleep(base::Nanoseconds now) {
+    context_.wake.will_sleep();
+    const bool work =
+        !context_.commands.empty() ||
+        std::any_of(context_.links.begin(), context_.links.end(), [](const auto& link) {
+            return !link->diverted.empty() || !link->flow_events.empty();
+        });
+    if (!work) {
+        const base::Nanoseconds due = std::min(ports_due_at_, slow_path_.next_deadline(now));
+        const base::Nanoseconds wait = due > now ? due - now : 0;
+        const timespec timeout{
+            .tv_sec = static_cast<time_t>(wait / base::second_ns),
+            .tv_nsec = static_cast<long>(wait % base::second_ns)};
+        std::array<epoll_event, 8> events{};
+        (void)::epoll_pwait2(epoll_, events.data(), static_cast<int>(events.size()), &timeout,
+                             nullptr);
+    }
+    context_.wake.is_awake();
+    context_.wake.clear();
+}
+
+// ---- What comes in
+
+bool SlowPathThread::take_commands(base::Nanoseconds now) {
+    std::size_t count = 0;
+    for (; count < commands_per_turn; ++count) {
+        auto command = context_.commands.pop();
+        if (!command) {
+            break;
+        }
+        const bool opens = command->kind == SlowPathCommand::Kind::open_pair;
+        const base::Nanoseconds began = opens ? base::monotonic_now() : now;
+        carry_out(*command, now);
+        measure_handoffs(opens ? began : 0);
+    }
+    return count > 0;
+}
+
+void SlowPathThread::carry_out(SlowPathCommand& command, base::Nanoseconds now) {
+    using Kind = SlowPathCommand::Kind;
+    switch (command.kind) {
+        case Kind::open_tunnel:
+            slow_path_.open_tunnel(command.tunnel_index, command.public_port, command.limits);
+            break;
+        case Kind::set_tunnel_limits:
+            slow_path_.set_tunnel_limits(command.tunnel_index, command.limits);
+            break;
+        case Kind::close_tunnel:
+            slow_path_.close_tunnel(command.tunnel_index);
+            break;
+        case Kind::open_pair:
+            slow_path_.open_pair(command.pair_slot, command.generation, std::move(command.request),
+                                 now);
+            break;
+        case Kind::close_pair:
+            slow_path_.close_pair(command.pair_slot, command.generation, now);
+            break;
+        case Kind::stream_ended:
+            slow_path_.stream_ended(command.pair_slot);
+            break;
+        case Kind::drain:
+            slow_path_.drain(command.deadline, now);
+            break;
+        case Kind::stop:
+            stopping_ = true;
+            break;
+    }
+}
+
+bool SlowPathThread::take_frames(base::Nanoseconds now) {
+    bool any = false;
+    for (std::uint32_t worker = 0; worker < context_.links.size(); ++worker) {
+        WorkerLink& link = *context_.links[worker];
+        for (std::size_t count = 0; count < frames_per_source; ++count) {
+            auto frame = link.diverted.pop();
+            if (!frame) {
+                break;
+            }
+            any = true;
+            slow_path_.from_wire(worker, frame->port_index, frame->bytes(), now);
+            measure_handoffs(0);
+            context_.ports[frame->port_index].port->release({&*frame, 1});
+        }
+        for (std::size_t count = 0; count < flow_events_per_turn; ++count) {
+            const auto event = link.flow_events.pop();
+            if (!event) {
+                break;
+            }
+            any = true;
+            slow_path_.flow_event(event->flow, event->generation, now);
+        }
+    }
+    return any;
+}
+
+bool SlowPathThread::take_kernel_frames(base::Nanoseconds now) {
+    bool any = false;
+    for (std::uint8_t index = 0; index < context_.ports.size(); ++index) {
+        const auto& exception = context_.ports[index].exception;
+        for (std::size_t count = 0; exception && count < frames_per_source; ++count) {
+            const std::size_t size = exception->read(buffer_);
+            if (size == 0) {
+                break;
+            }
+            any = true;
+            slow_path_.from_kernel(index, std::span(buffer_).first(size), now);
+        }
+    }
+    return any;
+}
+
+void SlowPathThread::look_at_ports() {
+    for (std::uint32_t index = 0; index < context_.ports.size(); ++index) {
+        packet::PacketPort& port = *context_.ports[index].port;
+        abi::PortCounters& counters = context_.statistics.port(index);
+        const packet::PortStatistics totals = port.statistics();
+        counters.set(PortCounter::port_received_packets_total, totals.received_packets);
+        counters.set(PortCounter::port_received_bytes_total, totals.received_bytes);
+        counters.set(PortCounter::port_sent_packets_total, totals.sent_packets);
+        counters.set(PortCounter::port_sent_bytes_total, totals.sent_bytes);
+        counters.set(PortCounter::port_missed_total, totals.missed);
+        counters.set(PortCounter::port_receive_errors_total, totals.receive_errors);
+        counters.set(PortCounter::port_send_errors_total, totals.send_errors);
+        counters.set(PortCounter::port_no_buffer_total, totals.no_buffer);
+        const packet::LinkState link = port.link();
+        counters.set(PortCounter::port_link_up, link.up ? 1 : 0);
+        counters.set(PortCounter::port_speed_mbps, link.speed_mbps);
+        if (link.up != links_[index].up) {
+            counters.add(PortCounter::port_link_changes_total);
+        }
+        links_[index] = link;
+    }
+}
+
+// A freeze and what follows it happen within one call of the slow path, so the clock is read around
+// it: from the first TCP_REPAIR to the end. `began` is when open_pair() was called: most pairs have
+// nothing to drain and are spliced by that call, whose time is then all that the hand-off cost.
+void SlowPathThread::measure_handoffs(base::Nanoseconds began) {
+    const base::Nanoseconds frozen_at = std::exchange(frozen_at_, 0);
+    const std::uint64_t handoffs = counters_.get(SlowPathCounter::handoffs_total);
+    const std::uint64_t done = handoffs - std::exchange(measured_handoffs_, handoffs);
+    if (frozen_at == 0 || done == 0) {
+        return;
+    }
+    const base::Nanoseconds now = base::monotonic_now();
+    const base::Nanoseconds frozen = (now - frozen_at) / done;
+    counters_.add(SlowPathCounter::handoff_frozen_ns_total, frozen * done);
+    counters_.add(SlowPathCounter::handoff_ns_total, now - (began == 0 ? frozen_at : began));
+    constexpr std::array<base::Nanoseconds, 7> bounds_us{8, 16, 32, 64, 128, 256, 1024};
+    const auto bucket = std::find_if(bounds_us.begin(), bounds_us.end(), [frozen](auto bound_us) {
+        return frozen < bound_us * base::microsecond_ns;
+    });
+    counters_.add(static_cast<SlowPathCounter>(
+                      static_cast<std::size_t>(SlowPathCounter::handoff_frozen_under_8us_total) +
+                      static_cast<std::size_t>(bucket - bounds_us.begin())),
+                  done);
+}
+
+// ---- SlowPathHost: frames
+
+bool SlowPathThread::to_kernel(std::uint8_t port_index, std::span<const std::byte> frame) {
+    const auto& exception = context_.ports[port_index].exception;
+    return exception && exception->write(frame);
+}
+
+bool SlowPathThread::to_wire(std::uint8_t port_index, std::span<const std::byte> frame) {
+    // One worker sends all of a port's frames, so that they stay in order.
+    return inject(port_index % static_cast<std::uint32_t>(context_.links.size()), port_index,
+                  frame, false);
+}
+
+bool SlowPathThread::replay(std::uint32_t worker_index, std::uint8_t port_index,
+                            std::span<const std::byte> frame) {
+    return inject(worker_index, port_index, frame, true);
+}
+
+bool SlowPathThread::inject(std::uint32_t worker_index, std::uint8_t port_index,
+                            std::span<const std::byte> bytes, bool replay) {
+    packet::PacketPort& port = *context_.ports[port_index].port;
+    WorkerLink& link = *context_.links[worker_index];
+    Frame frame;
+    if (link.injected.full() || !port.allocate(frame)) {
+        return false;
+    }
+    frame.port_index = port_index;
+    if (bytes.size() > std::size_t{frame.tailroom_bytes} + frame.length_bytes) {
+        port.release({&frame, 1});
+        return false;
+    }
+    std::memcpy(frame.data, bytes.data(), bytes.size());
+    frame.tailroom_bytes =
+        static_cast<std::uint16_t>(frame.tailroom_bytes + frame.length_bytes - bytes.size());
+    frame.length_bytes = static_cast<std::uint16_t>(bytes.size());
+    const bool pushed = link.injected.push({.frame = frame, .replay = replay});
+    BORE_CHECK(pushed, "the ring was not full a moment ago");
+    return true;
+}
+
+// ---- SlowPathHost: sockets
+
+std::expected<packet::FlowKey, int> SlowPathThread::key_of(int socket) {
+    return drivers::key_of(socket);
+}
+
+std::size_t SlowPathThread::unread_bytes(int socket) {
+    return drivers::unread_bytes(socket);
+}
+
+std::size_t SlowPathThread::unacknowledged_bytes(int socket) {
+    return drivers::unacknowledged_bytes(socket);
+}
+
+std::uint32_t SlowPathThread::round_trip_us(int socket) {
+    return drivers::round_trip_us(socket);
+}
+
+std::expected<std::size_t, int> SlowPathThread::move_unread(int from, int to) {
+    return drivers::move_unread(from, to);
+}
+
+std::expected<std::size_t, int> SlowPathThread::send(int socket,
+                                                     std::span<const std::byte> bytes) {
+    return drivers::send_bytes(socket, bytes);
+}
+
+bool SlowPathThread::set_repair(int socket, packet::RepairMode mode) {
+    if (frozen_at_ == 0) {
+        frozen_at_ = base::monotonic_now();
+    }
+    return drivers::set_repair(socket, mode);
+}
+
+std::expected<packet::SocketSnapshot, int> SlowPathThread::snapshot(int socket) {
+    return drivers::snapshot(socket);
+}
+
+void SlowPathThread::close_silently(int socket) {
+    drivers::close_silently(socket);
+}
+
+// ---- SlowPathHost: results
+
+void SlowPathThread::to_stream(std::uint32_t pair_slot, abi::PairRequest&& request,
+                               abi::StreamReason reason) {
+    publish({.kind = SlowPathEvent::Kind::to_stream,
+             .pair_slot = pair_slot,
+             .request = std::move(request),
+             .reason = reason});
+}
+
+void SlowPathThread::ended(const abi::PairEnded& event) {
+    publish({.kind = SlowPathEvent::Kind::ended,
+             .pair_slot = event.handle.slot_index,
+             .end = event});
+}
+
+void SlowPathThread::publish(SlowPathEvent&& event) {
+    waiting_events_.push_back(std::move(event));
+}
+
+bool SlowPathThread::send_events() {
+    bool any = false;
+    while (!waiting_events_.empty() && context_.events.push(std::move(waiting_events_.front()))) {
+        waiting_events_.pop_front();
+        any = true;
+    }
+    if (any) {
+        context_.announcements.signal();
+    }
+    return any;
+}
+
+}  // namespace bore::drivers

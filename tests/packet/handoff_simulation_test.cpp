@@ -1,0 +1,73 @@
+// Seeds of the hand-off simulation (handoff_simulation.hpp says what a seed is and what must hold).
+//
+//   BORE_SIMULATION_SEED=n   runs that seed alone and prints every step
+//   BORE_SIMULATION_RUNS=n   so many seeds, from 1 on, instead of 20,000; 1,000,000 take minutes
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "tests/packet/handoff_simulation.hpp"
+
+namespace bore::packet::testing {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
+constexpr std::uint64_t built_in_runs = 1'000;
+#else
+constexpr std::uint64_t built_in_runs = 20'000;
+#endif
+
+std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
+    const char* text = std::getenv(variable);
+    return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+void print_sums(const SimulationGround& ground, std::uint64_t runs) {
+    std::printf("%llu seeds: %llu spliced, %llu never paired, %llu closed in the hand-off\n",
+                static_cast<unsigned long long>(runs),
+                static_cast<unsigned long long>(ground.spliced),
+                static_cast<unsigned long long>(ground.unpaired),
+                static_cast<unsigned long long>(ground.closed_in_handoff));
+    std::printf("freezes undone %llu, frames replayed %llu\n",
+                static_cast<unsigned long long>(ground.retried_freezes),
+                static_cast<unsigned long long>(ground.replayed_frames));
+    for (std::size_t reason = 0; reason < ground.to_stream.size(); ++reason) {
+        std::printf("  to stream, %s: %llu\n",
+                    std::string(to_string(static_cast<abi::StreamReason>(reason))).c_str(),
+                    static_cast<unsigned long long>(ground.to_stream[reason]));
+    }
+    for (std::size_t reason = 0; reason < ground.ended.size(); ++reason) {
+        std::printf("  ended here, %s: %llu\n",
+                    std::string(to_string(static_cast<abi::EndReason>(reason))).c_str(),
+                    static_cast<unsigned long long>(ground.ended[reason]));
+    }
+}
+
+TEST(HandoffSimulation, EveryByteOnceAndInOrderWhateverHappens) {
+    SimulationGround ground;
+    if (const std::uint64_t seed = number_from("BORE_SIMULATION_SEED", 0); seed != 0) {
+        EXPECT_EQ(simulate(ground, seed, true), "") << "seed " << seed;
+        return;
+    }
+    const std::uint64_t runs = number_from("BORE_SIMULATION_RUNS", built_in_runs);
+    for (std::uint64_t seed = 1; seed <= runs; ++seed) {
+        const std::string failure = simulate(ground, seed, false);
+        if (!failure.empty()) {
+            SimulationGround again;
+            (void)simulate(again, seed, true);
+            FAIL() << "seed " << seed << ": " << failure << "; BORE_SIMULATION_SEED=" << seed
+                   << " shows its steps again";
+        }
+    }
+    print_sums(ground, runs);
+    // The seeds must reach what they are for.
+    EXPECT_GT(ground.spliced, runs / 4);
+    EXPECT_GT(ground.retried_freezes, 0U);
+    EXPECT_GT(ground.replayed_frames, ground.spliced / 2);
+    EXPECT_GT(ground.unpaired, 0U);
+}
+
+}  // namespace
+}  // namespace bore::packet::testing
