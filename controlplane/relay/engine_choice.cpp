@@ -292,14 +292,13 @@ std::expected<std::optional<PacketParts>, std::string> open_packet_ports(
             return std::unexpected("engine = packet: " + parts.error());
         }
         log.warning("the packet engine cannot run, the stream engine does: " + parts.error());
-        return std::nullopt;
     }
     // Everything that needs more is open now. Threads that start from here on inherit what is left.
     if (auto dropped = drivers::drop_privileges({.user = config.packet_user.value_or("")});
         !dropped) {
         return std::unexpected(dropped.error());
     }
-    return std::optional<PacketParts>(std::move(*parts));
+    return parts ? std::optional<PacketParts>(std::move(*parts)) : std::nullopt;
 }
 
 std::expected<std::unique_ptr<abi::Engine>, std::string> make_engine(

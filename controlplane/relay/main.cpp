@@ -80,6 +80,15 @@ std::optional<config::ServerConfig> reload(config::LoadedServer& running, Argume
     return running.config;
 }
 
+void hold_signals(int how) {
+    sigset_t signals;
+    ::sigemptyset(&signals);
+    for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) {
+        ::sigaddset(&signals, number);
+    }
+    ::pthread_sigmask(how, &signals, nullptr);
+}
+
 int run(config::LoadedServer loaded, Arguments arguments) {
     // 1. Log
     relay::Log log(log_options(loaded.config));
@@ -131,6 +140,7 @@ int run(config::LoadedServer loaded, Arguments arguments) {
                            {"authentication", loaded.config.secret ? "secret" : "open"},
                            {"server_id", loaded.config.server_id},
                            {"version", BORE_VERSION}});
+    hold_signals(SIG_UNBLOCK);
     server.run();
     return 0;
 }
@@ -147,6 +157,7 @@ int main(int argc, char** argv) {
         return finished->exit_code;
     }
     ::signal(SIGPIPE, SIG_IGN);  // a closed standard error must not end the relay
+    hold_signals(SIG_BLOCK);     // until the server listens for them, so that what it opened closes
     ::pthread_setname_np(::pthread_self(), "bore-control");
     return run(std::move(*loaded), arguments);
 }

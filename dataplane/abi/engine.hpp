@@ -1,6 +1,6 @@
 // The engine seam: what the control plane sees of whatever moves the bytes. Two engines stand
-// behind it: the stream engine (kernel TCP) and, later, the packet engine (DPDK), which takes the
-// same two sockets out of the kernel and falls back to the first. The control plane calls from one
+// behind it: the stream engine (kernel TCP) and the packet engine (DPDK), which takes the same two
+// sockets out of the kernel and falls back to the first. The control plane calls from one
 // thread; after open_pair() it never touches the sockets or their bytes again.
 #pragma once
 
@@ -46,8 +46,7 @@ struct PairHandle {
 // Two connected, nonblocking TCP sockets with TCP_NODELAY set (accepted sockets inherit it from
 // their listener) and what the control plane already read from them.
 // open_pair() takes the sockets over when it succeeds and leaves them to the caller when it fails.
-// The packet engine needs the left-overs empty (the bytes still in the socket) and reads exactly
-// through the NUL of Accept; with the stream engine at most max_left_over_bytes may be handed over.
+// At most max_left_over_bytes may be handed over; either engine delivers them first.
 struct PairRequest {
     int visitor_socket{-1};
     int client_socket{-1};

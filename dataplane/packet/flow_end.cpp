@@ -230,10 +230,10 @@ void Flows::on_timer(FlowIndex flow) {
 }
 
 // The acknowledgement of Accept, unless one that says more went through the packet path meanwhile;
-// for a visitor whose answer to the hand-off's probe is late or lost. Its timestamp stays that of
-// the splice: the visitor's clock has its own pace, and a value ahead of it would make the client
-// discard the visitor's next segments (PAWS), for as long as it is ahead. The other way round only
-// this one segment is discarded.
+// for a visitor whose answer to the hand-off's probe is late, lost, or was so early that it passed
+// without the acknowledgement. Its timestamp is that of the latest segment that passed while it was
+// held back: an older one would make the client discard it (PAWS) and wait for its timer, one ahead
+// of the visitor's clock would make it discard the visitor's next segments.
 void Flows::update_client(FlowIndex flow, Extra& extra) {
     extra.update_client_at = 0;
     const DirectionEntry& visitor = context_.table.direction(direction_of(flow, Leg::visitor));
@@ -243,6 +243,12 @@ void Flows::update_client(FlowIndex flow, Extra& extra) {
     }
     SegmentFields fields = extra.client_update;
     fields.sequence = load(visitor.next_sequence) + visitor.sequence_delta;
+    if (fields.timestamps) {
+        fields.timestamps->value =
+            (visitor.flags & flag_in_timestamps) != 0
+                ? load(cold.peer_timestamp[visitor_leg]) + visitor.timestamp_delta
+                : cold.own_timestamp[client_leg] + timestamp_ms(context_.now);
+    }
     std::array<std::byte, max_built_segment_bytes> out;
     const Adjacency& adjacency = adjacency_of_leg(flow, Leg::client);
     const std::size_t length =

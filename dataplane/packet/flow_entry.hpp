@@ -111,7 +111,8 @@ struct alignas(base::cache_line_bytes) FlowCold {
     // Times that `acknowledged` went from 2^32 - 1 to 0. Acknowledged since the splice, the FIN
     // included: (wraps << 32 | acknowledged) - first_acknowledgement, in 64 bits.
     std::array<std::atomic<std::uint32_t>, 2> acknowledged_wraps{};
-    // One-sided timestamps: the peer's latest TSval, and the relay's own clock on the leg.
+    // One-sided timestamps: the peer's latest TSval, and the relay's own clock on the leg. The
+    // former also while acknowledgements are held back.
     std::array<std::atomic<std::uint32_t>, 2> peer_timestamp{};  // of the in leg's peer
     // In leg's own TSval = own_timestamp + timestamp_ms(now), that is, LegState's minus that.
     std::array<std::uint32_t, 2> own_timestamp{};

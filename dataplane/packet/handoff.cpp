@@ -252,11 +252,6 @@ Handoffs::Next Handoffs::hold(Handoff& handoff) {
     if (handoff.legs[visitor_leg]->key.is_v4() != handoff.legs[client_leg]->key.is_v4()) {
         return abort_because(handoff, StreamReason::families_differ);
     }
-    if (policy == abi::PathPolicy::automatic &&
-        long_path(context_.host.round_trip_us(handoff.request.visitor_socket),
-                  context_.host.round_trip_us(handoff.request.client_socket))) {
-        return abort_because(handoff, StreamReason::long_path);
-    }
     for (Leg* leg : handoff.legs) {
         leg->phase = LegPhase::hold;
         legs_.touch(*leg);
@@ -267,6 +262,16 @@ Handoffs::Next Handoffs::hold(Handoff& handoff) {
 }
 
 Handoffs::Next Handoffs::drain(Handoff& handoff) {
+    // Most pairs have nothing to drain. REPAIR looks whether that is so in any case, and asking
+    // here, too, would be a seventh of what a hand-off costs.
+    if (handoff.first_look) {
+        handoff.first_look = false;
+        handoff.drain_skipped = handoff.request.left_over_to_client.empty() &&
+                                handoff.request.left_over_to_visitor.empty();
+        if (handoff.drain_skipped) {
+            return HandoffState::freeze;
+        }
+    }
     bool moved = false;
     for (const std::size_t source : both_legs) {
         if (!send_left_over(handoff, source)) {
@@ -292,7 +297,7 @@ Handoffs::Next Handoffs::freeze(Handoff& handoff) {
     for (Leg* leg : handoff.legs) {
         legs_.freeze(*leg);
     }
-    return quiet(handoff) ? Next(HandoffState::repair) : thaw(handoff);
+    return HandoffState::repair;
 }
 
 Handoffs::Next Handoffs::repair(Handoff& handoff) {
@@ -514,6 +519,9 @@ bool Handoffs::quiet(const Handoff& handoff) {
 Handoffs::Next Handoffs::thaw(Handoff& handoff) {
     for (Leg* leg : handoff.legs) {
         legs_.unfreeze(*leg);
+    }
+    if (std::exchange(handoff.drain_skipped, false)) {
+        return HandoffState::drain;  // it was only a look
     }
     context_.counters.add(SlowCounter::handoff_retries_total);
     ++handoff.freezes;

@@ -1,20 +1,20 @@
 // The hand-off of a pair from the kernel to the packet path: one explicit state machine per pair.
 //
-//   HOLD     may this pair be spliced at all? Left-over bytes first; both legs hold from now on.
-//   DRAIN    what a socket has received goes into the other one, until nothing is unread and
-//            nothing unacknowledged. Looked at again when a frame of a leg was seen, else after 1
-//            to 5 ms. Deadline: drain_deadline.
-//   FREEZE   everything from the wire is held, everything from the kernel dropped. Not quiet after
-//            all: back to DRAIN.
-//   REPAIR   TCP_REPAIR on both, state read, and only then asked once more for unread bytes: data
-//            that was on its way to the kernel may have come since, and rcv_nxt would count it. If
-//            so: repair off, back to DRAIN, at most max_freezes times.
+//   HOLD     may this pair be spliced at all? Both legs hold from now on.
+//   DRAIN    left-over bytes first, then what a socket has received goes into the other one, until
+//            nothing is unread and nothing unacknowledged. Looked at again when a frame of a leg
+//            was seen, else after 1 to 5 ms. Deadline: drain_deadline. Skipped at first: most pairs
+//            have nothing to drain, and REPAIR finds out.
+//   FREEZE   everything from the wire is held, everything from the kernel dropped.
+//   REPAIR   TCP_REPAIR on both, state read, and only then asked for unread and unacknowledged
+//            bytes: data that was on its way to the kernel may have come meanwhile, and rcv_nxt
+//            would count it. If there are any: repair off, back to DRAIN, at most max_freezes
+//            times.
 //   INSTALL  both directions are published.
 //   REPLAY   window updates, then what was held goes through the packet path, then the sockets are
 //            closed silently.
-//   ABORT    from HOLD, DRAIN, FREEZE, REPAIR or INSTALL: repair off, held frames to the kernel,
-//   the
-//            pair to the stream engine.
+//   ABORT    from any state before REPLAY: repair off, held frames to the kernel, the pair to the
+//            stream engine.
 //
 // FREEZE to REPLAY is one call without a frame handled in between; the order of its steps is what
 // keeps every byte, see README.md.
@@ -58,7 +58,9 @@ struct Handoff : SlowTimer {
     base::Nanoseconds deadline{0};
     base::Nanoseconds back_off{0};
     std::uint32_t freezes{0};
-    bool heard{false};  // waits in the list of those to be looked at
+    bool first_look{true};      // DRAIN was not asked for yet
+    bool drain_skipped{false};  // and is taken for done until REPAIR finds otherwise
+    bool heard{false};          // waits in the list of those to be looked at
 
     [[nodiscard]] int socket(std::size_t leg) const {
         return leg == visitor_leg ? request.visitor_socket : request.client_socket;

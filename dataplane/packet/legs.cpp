@@ -264,30 +264,53 @@ void Legs::drop_held(Leg& leg) {
 void Legs::remember(Leg& leg, std::span<const std::byte> frame, const TcpView& view,
                     std::uint32_t worker_index) {
     HeldFrame copy = copy_of(frame, view, worker_index);
-    std::erase_if(leg.recent, [&](const HeldFrame& older) {
-        const bool repeated = covers(copy, older.sequence, older.end_sequence);
-        leg.recent_bytes -= repeated ? cost_of(older) : 0;
-        return repeated;
+    forget_recent(leg, [&](const HeldFrame& older) {
+        return covers(copy, older.sequence, older.end_sequence);
     });
-    leg.recent_bytes += cost_of(copy);
-    leg.recent.push_back(std::move(copy));
-    while (leg.recent_bytes > max_recent_bytes_per_leg) {
-        leg.recent_bytes -= cost_of(leg.recent.front());
-        leg.recent.erase(leg.recent.begin());
+    const std::size_t cost = cost_of(copy);
+    if (leg.recent_bytes + cost > max_recent_bytes_per_leg) {
+        // The older half at once, so that a stream of tiny segments does not move the rest each
+        // time.
+        const HeldFrame* half = leg.recent.data() + leg.recent.size() / 2;
+        forget_recent(leg, [half](const HeldFrame& older) { return &older <= half; });
     }
+    if (total_recent_bytes_ + cost > context_.options.max_held_bytes) {
+        return;  // a lost copy costs a retransmission, should the frame be lost as well
+    }
+    leg.recent_bytes += cost;
+    total_recent_bytes_ += cost;
+    leg.recent.push_back(std::move(copy));
 }
 
 void Legs::forget_acknowledged(Leg& leg, std::uint32_t acknowledgement) {
-    std::erase_if(leg.recent, [&](const HeldFrame& frame) {
-        const bool arrived = !sequence_after(frame.end_sequence, acknowledgement);
-        leg.recent_bytes -= arrived ? cost_of(frame) : 0;
-        return arrived;
+    forget_recent(leg, [&](const HeldFrame& frame) {
+        return !sequence_after(frame.end_sequence, acknowledgement);
     });
 }
 
 void Legs::drop_recent(Leg& leg) {
+    forget_recent(leg, [](const HeldFrame&) { return true; });
     std::vector<HeldFrame>().swap(leg.recent);
-    leg.recent_bytes = 0;
+}
+
+template <typename Which>
+void Legs::forget_recent(Leg& leg, const Which& which) {
+    std::size_t freed = 0;
+    for (const HeldFrame& frame : leg.recent) {
+        freed += which(frame) ? cost_of(frame) : 0;
+    }
+    if (freed == 0) {
+        return;
+    }
+    std::vector<HeldFrame> kept;
+    for (HeldFrame& frame : leg.recent) {
+        if (!which(frame)) {
+            kept.push_back(std::move(frame));
+        }
+    }
+    leg.recent.swap(kept);
+    leg.recent_bytes -= freed;
+    total_recent_bytes_ -= freed;
 }
 
 // ---- The acknowledgement of Accept

@@ -2,8 +2,9 @@
 // be): where their frames come from, what is held of them, and the bounds on all that. Which frame
 // is held or passed decides leg_path.*; this is the store.
 //
-// Bounds: max_legs connections, max_held_bytes over all of them, max_held_bytes_per_leg and
-// max_held_frames_per_leg for one. Nothing here is proportional to what a stranger sends.
+// Bounds: max_legs connections; max_held_bytes over all of them for held frames, and once more for
+// copies; max_held_bytes_per_leg, max_held_frames_per_leg and max_recent_bytes_per_leg for one.
+// Nothing here is proportional to what a stranger sends.
 #pragma once
 
 #include <array>
@@ -160,6 +161,8 @@ class Legs {
     static constexpr std::size_t neighbour_count = 256;
 
     void arm(Leg& leg);
+    template <typename Which>
+    void forget_recent(Leg& leg, const Which& which);
     void enlist(Leg& leg, Leg::List list);
     void delist(Leg& leg);
     [[nodiscard]] bool evict_one();
@@ -178,6 +181,7 @@ class Legs {
     std::array<Leg*, static_cast<std::size_t>(Leg::List::count)> newest_{};
     std::array<Neighbour, neighbour_count> neighbours_{};
     std::size_t total_held_bytes_{0};
+    std::size_t total_recent_bytes_{0};
 };
 
 // The Ethernet header that answers this frame.

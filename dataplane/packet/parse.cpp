@@ -62,6 +62,11 @@ PacketReason reason_of_next_header(std::uint8_t next_header) {
     }
 }
 
+bool is_mapped(const std::byte* address) {
+    static constexpr std::array<std::uint8_t, 12> prefix{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    return std::memcmp(address, prefix.data(), prefix.size()) == 0;
+}
+
 PacketReason parse_ipv6(std::span<const std::byte> frame, IpPacket& packet) {
     if (frame.size() < packet.offset + ipv6_header_bytes) {
         return PacketReason::truncated;
@@ -74,6 +79,10 @@ PacketReason parse_ipv6(std::span<const std::byte> frame, IpPacket& packet) {
     packet.end_offset = packet.tcp_offset + load16(at + 4);
     if (packet.end_offset > frame.size()) {
         return PacketReason::truncated;
+    }
+    // ::ffff:a.b.c.d is how IPv4 flows are named inside; on a wire no host has it (RFC 6890).
+    if (is_mapped(at + 8) || is_mapped(at + 24)) {
+        return PacketReason::bad_header;
     }
     return reason_of_next_header(load8(at + 6));
 }

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "dataplane/base/check.hpp"
+#include "dataplane/packet/express.hpp"
 #include "dataplane/packet/shaper.hpp"
 #include "dataplane/packet/split.hpp"
 
@@ -32,15 +33,6 @@ Passage passage_of(const FlowTable& table, DirectionIndex direction) {
             .in = leg_of(direction)};
 }
 
-// Segments that will want FlowCold, by a glance at the entry. Wrong guesses cost a prefetch, no
-// more.
-bool looks_unusual(const TcpView& view, const DirectionEntry& entry) {
-    const std::uint32_t ahead = view.sequence - entry.next_sequence.load(std::memory_order_relaxed);
-    const std::uint32_t advance =
-        view.acknowledgement - entry.acknowledged.load(std::memory_order_relaxed);
-    return static_cast<std::int32_t>(ahead | advance) < 0;
-}
-
 }  // namespace
 
 Pipeline::Pipeline(std::uint32_t worker_index, FlowTable& table,
@@ -61,12 +53,8 @@ void Pipeline::process(std::span<Frame> frames, base::Nanoseconds now) {
 }
 
 void Pipeline::process_burst(std::span<Frame> frames, base::Nanoseconds now) {
-    for (const Frame& frame : frames) {
-        __builtin_prefetch(frame.data, 1);
-    }
     parse_all(frames);
     find_candidates(frames.size());
-    confirm(frames);
     Burst burst{.frames = frames, .now = now, .moment = Moment(now)};
     translate_all(burst);
     flush_send(burst);
@@ -83,89 +71,122 @@ void Pipeline::process_burst(std::span<Frame> frames, base::Nanoseconds now) {
 void Pipeline::parse_all(std::span<const Frame> frames) {
     for (std::size_t index = 0; index < frames.size(); ++index) {
         const Frame& frame = frames[index];
-        Slot& slot = slots_[index];
-        if (frame.checksum == ReceivedChecksum::bad) [[unlikely]] {
-            slot.reason = PacketReason::bad_checksum;
+        const express::Shape shape = express::recognize(frame);
+        if (frame.checksum == ReceivedChecksum::bad || shape == express::Shape::other)
+            [[unlikely]] {
+            parse_general(frame, index);
             continue;
         }
-        if (has_usual_layout(frame.bytes())) [[likely]] {
-            view_usual(frame.bytes(), slot.view);
-            slot.reason = PacketReason::spliced;
-            slot.hash = table_.hash4(key4_of(slot.view, frame.data));
-        } else {
-            slot.reason = parse(frame.bytes(), slot.view);
-            if (slot.reason != PacketReason::spliced) {
-                continue;
-            }
-            slot.hash = slot.view.v6 ? table_.hash6(key6_of(slot.view, frame.data))
-                                     : table_.hash4(key4_of(slot.view, frame.data));
-        }
-        table_.prefetch_bucket(slot.hash);
+        ways_[index] = shape == express::Shape::plain ? Way::plain : Way::stamped;
+        hashes_[index] = table_.hash4(express::key_of(frame.data));
+        table_.prefetch_bucket(hashes_[index]);
+    }
+}
+
+void Pipeline::parse_general(const Frame& frame, std::size_t index) {
+    Slot& slot = slots_[index];
+    slot.reason = frame.checksum == ReceivedChecksum::bad ? PacketReason::bad_checksum
+                                                          : parse_usual(frame.bytes(), slot.view);
+    ways_[index] = Way::refused;
+    if (slot.reason == PacketReason::spliced) {
+        ways_[index] = slot.view.v6 ? Way::general6 : Way::general4;
+        hashes_[index] = slot.view.v6 ? table_.hash6(key6_of(slot.view, frame.data))
+                                      : table_.hash4(key4_of(slot.view, frame.data));
+        table_.prefetch_bucket(hashes_[index]);
     }
 }
 
 void Pipeline::find_candidates(std::size_t frame_count) {
     for (std::size_t index = 0; index < frame_count; ++index) {
-        Slot& slot = slots_[index];
-        if (slot.reason == PacketReason::spliced) [[likely]] {
-            slot.direction =
-                slot.view.v6 ? table_.candidate6(slot.hash) : table_.candidate4(slot.hash);
+        const Way way = ways_[index];
+        if (way <= Way::general4) [[likely]] {
+            directions_[index] = table_.candidate4(hashes_[index]);
+        } else if (way == Way::general6) {
+            directions_[index] = table_.candidate6(hashes_[index]);
         }
     }
 }
 
-void Pipeline::confirm(std::span<const Frame> frames) {
-    for (std::size_t index = 0; index < frames.size(); ++index) {
-        Slot& slot = slots_[index];
-        if (slot.reason != PacketReason::spliced) [[unlikely]] {
-            continue;
-        }
-        const std::byte* frame = frames[index].data;
-        slot.direction =
-            slot.view.v6 ? table_.confirm6(key6_of(slot.view, frame), slot.hash, slot.direction)
-                         : table_.confirm4(key4_of(slot.view, frame), slot.hash, slot.direction);
-        if (slot.direction == FlowTable::no_direction) [[unlikely]] {
-            slot.reason = PacketReason::no_flow;
-        } else if (looks_unusual(slot.view, table_.direction(slot.direction))) [[unlikely]] {
-            __builtin_prefetch(&table_.cold(flow_of(slot.direction)), 1);
-        }
+// What does not go the shortest way, and what that refused.
+PacketReason Pipeline::confirm(const Frame& frame, std::size_t index) {
+    Slot& slot = slots_[index];
+    if (ways_[index] == Way::refused) {
+        return slot.reason;
     }
+    if (goes_express(ways_[index])) {
+        view_usual(frame.bytes(), slot.view);
+    }
+    slot.direction =
+        slot.view.v6
+            ? table_.confirm6(key6_of(slot.view, frame.data), hashes_[index], directions_[index])
+            : table_.confirm4(key4_of(slot.view, frame.data), hashes_[index], directions_[index]);
+    return slot.direction == FlowTable::no_direction ? PacketReason::no_flow
+                                                     : PacketReason::spliced;
 }
 
-// Only what every segment needs is here; translate_rest() has the others.
 void Pipeline::translate_all(Burst& burst) {
-    const FlowTable& table = table_;
-    for (std::size_t index = 0; index < burst.frames.size(); ++index) {
-        const Slot& slot = slots_[index];
-        Frame& frame = burst.frames[index];
-        if (slot.reason != PacketReason::spliced) [[unlikely]] {
-            divert_or_drop(burst, frame, slot.reason);
-            continue;
+    // In local variables: the bytes of a frame might be anything else's as far as the compiler
+    // knows, and it would load these again after each store.
+    DirectionEntry* const entries = &table_.direction(0);
+    const Adjacency* const adjacencies = &table_.adjacency_at(0);
+    const std::span<Frame> frames = burst.frames;
+    const std::uint16_t tick = burst.moment.tick;
+    for (std::size_t index = 0; index < frames.size(); ++index) {
+        Frame& frame = frames[index];
+        const DirectionIndex direction = directions_[index];
+        const Way way = ways_[index];
+        std::uint32_t delivered_bytes = express::refused;
+        if (goes_express(way) && direction != FlowTable::no_direction) [[likely]] {
+            DirectionEntry& entry = entries[direction];
+            delivered_bytes = way == Way::plain
+                                  ? express::pass<false>(frame, entry, adjacencies, tick)
+                                  : express::pass<true>(frame, entry, adjacencies, tick);
         }
-        const Passage passage = passage_of(table, slot.direction);
-        Outcome outcome;
-        const bool usual = slot.view.v6
-                               ? translate_usual<true>(frame, slot.view, passage, burst.moment,
-                                                       burst.tally, outcome)
-                               : translate_usual<false>(frame, slot.view, passage, burst.moment,
-                                                        burst.tally, outcome);
-        if (!usual) [[unlikely]] {
-            translate_rest(burst, index);
-            continue;
-        }
-        if (outcome.delivered_bytes != 0) {
-            deliver(burst, slot.direction, outcome.delivered_bytes);
-        }
-        if ((passage.entry.flags & flag_limited) != 0) [[unlikely]] {
-            emit_limited(burst, frame, slot, outcome.payload_bytes);
+        if (delivered_bytes == express::refused) [[unlikely]] {
+            translate_general(burst, index);
             continue;
         }
         if (burst.send_count != index) [[unlikely]] {
-            burst.frames[burst.send_count] = frame;
+            frames[burst.send_count] = frame;
         }
         ++burst.send_count;
         ++burst.spliced_count;
+        if (delivered_bytes != 0) {
+            deliver(burst, direction, delivered_bytes);
+        }
     }
+}
+
+void Pipeline::translate_general(Burst& burst, std::size_t index) {
+    Frame& frame = burst.frames[index];
+    const PacketReason reason = confirm(frame, index);
+    if (reason != PacketReason::spliced) {
+        divert_or_drop(burst, frame, reason);
+        return;
+    }
+    const Slot& slot = slots_[index];
+    const Passage passage = passage_of(table_, slot.direction);
+    Outcome outcome;
+    const bool usual =
+        slot.view.v6
+            ? translate_usual<true>(frame, slot.view, passage, burst.moment, burst.tally, outcome)
+            : translate_usual<false>(frame, slot.view, passage, burst.moment, burst.tally, outcome);
+    if (!usual) {
+        translate_rest(burst, index);
+        return;
+    }
+    if (outcome.delivered_bytes != 0) {
+        deliver(burst, slot.direction, outcome.delivered_bytes);
+    }
+    if ((passage.entry.flags & flag_limited) != 0) {
+        emit_limited(burst, frame, slot, outcome.payload_bytes);
+        return;
+    }
+    if (burst.send_count != index) {
+        burst.frames[burst.send_count] = frame;
+    }
+    ++burst.send_count;
+    ++burst.spliced_count;
 }
 
 void Pipeline::translate_rest(Burst& burst, std::size_t index) {

@@ -2,11 +2,11 @@
 // out. Nothing here allocates, locks, logs or reads a clock. Stages, each over the whole burst, so
 // that the memory that one needs is fetched while the one before still works:
 //
-//   1. parse      headers to a view, its hash; the bucket is prefetched.
+//   1. parse      shape and hash; the bucket is prefetched.
 //   2. candidate  the direction that the bucket names; its entry is prefetched.
-//   3. confirm    is it the one? What unusual segments will need is prefetched.
-//   4. translate  in place; frames are grouped by where they go.
-//   5. emit       one call of the outlet for each group.
+//   3. translate  is it the one? Then in place: the shortest way (express.hpp), or the general one
+//                 for whatever that refuses. Frames are grouped by where they go.
+//   4. emit       one call of the outlet for each group.
 #pragma once
 
 #include <array>
@@ -64,10 +64,12 @@ class Pipeline {
     [[nodiscard]] std::uint32_t worker_index() const { return worker_index_; }
 
   private:
-    // A frame of the burst on its way through the stages.
+    // The first two are express::Shape's.
+    enum class Way : std::uint8_t { plain, stamped, general4, general6, refused };
+    [[nodiscard]] static bool goes_express(Way way) { return way <= Way::stamped; }
+    // A frame that does not go the shortest way.
     struct Slot {
         TcpView view;
-        std::uint32_t hash;
         DirectionIndex direction;
         PacketReason reason;  // spliced as long as nothing speaks against it
     };
@@ -90,8 +92,10 @@ class Pipeline {
     void process_burst(std::span<Frame> frames, base::Nanoseconds now);
     void parse_all(std::span<const Frame> frames);
     void find_candidates(std::size_t frame_count);
-    void confirm(std::span<const Frame> frames);
+    void parse_general(const Frame& frame, std::size_t index);
+    [[nodiscard]] PacketReason confirm(const Frame& frame, std::size_t index);
     void translate_all(Burst& burst);
+    void translate_general(Burst& burst, std::size_t index);
     void translate_rest(Burst& burst, std::size_t index);
     void divert_or_drop(Burst& burst, const Frame& frame, PacketReason reason);
     void emit_limited(Burst& burst, const Frame& frame, const Slot& slot,
@@ -110,6 +114,10 @@ class Pipeline {
     std::span<abi::TunnelCounters> tunnel_rows_;
     Outlet& outlet_;
     Shaper* shaper_{nullptr};
+    // Of the burst, by frame. What all frames need lies apart from what few do.
+    std::array<Way, max_burst> ways_{};
+    std::array<std::uint32_t, max_burst> hashes_{};
+    std::array<DirectionIndex, max_burst> directions_{};
     std::array<Slot, max_burst> slots_{};
     std::array<Frame, max_burst> divert_;
     std::array<Frame, max_burst> drop_;

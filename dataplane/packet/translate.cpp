@@ -300,14 +300,17 @@ void draft_options(const TcpView& view, const Passage& passage, Draft& draft) {
 void note_timestamps(const std::byte* frame, const TcpView& view, const Passage& passage,
                      const Draft& draft, Tally& tally) {
     tally.timestamps_inserted += static_cast<std::uint32_t>(draft.stamp);
-    const std::uint8_t stamps = passage.entry.flags & both_timestamps;
-    if (view.timestamp_offset == 0 || has(stamps, flag_out_timestamps)) {
+    const std::uint8_t flags = passage.entry.flags;
+    if (view.timestamp_offset == 0) {
         return;
     }
-    tally.timestamps_removed += 1;
+    const bool removed = !has(flags, flag_out_timestamps);
+    tally.timestamps_removed += static_cast<std::uint32_t>(removed);
+    // What passes while the acknowledgement of Accept is held back dates it, see Flows.
+    const bool dates = has(passage.entry.state.load(std::memory_order_relaxed), state_ack_hold);
     auto& latest = passage.cold.peer_timestamp[passage.in_index()];
     const std::uint32_t value = load32(frame + view.timestamp_offset);
-    if (stamps == flag_in_timestamps &&
+    if (has(flags, flag_in_timestamps) && (removed || dates) &&
         sequence_after(value, latest.load(std::memory_order_relaxed))) {
         latest.store(value, std::memory_order_relaxed);
     }

@@ -81,6 +81,9 @@ std::string without_table(const std::string& table) {
     return "add table " + table + "\ndelete table " + table + "\n";
 }
 
+// Tables are owned by the context's socket (`flags owner`, kernel 5.12): they go when the process
+// does, however it ends, and nobody else changes them meanwhile.
+
 // Asking nftables for it would load the module.
 bool conntrack_loaded() {
     return ::access("/proc/sys/net/netfilter/nf_conntrack_max", F_OK) == 0;
@@ -136,7 +139,7 @@ class Rules final : public KernelRules {
         const std::string hook = " device \"" + device + "\" priority -500; policy drop; ";
         const auto ingress =
             nftables_.run("table " + device_table_ +
-                          " {\n chain ingress { type filter hook ingress" + hook + "}\n}\n");
+                          " {\n flags owner\n chain ingress { type filter hook ingress" + hook + "}\n}\n");
         if (!ingress && options_.frames_are_copies) {
             return std::unexpected("the kernel cannot be kept from answering on " + device +
                                    " itself (nftables: " + ingress.error() +
@@ -149,7 +152,7 @@ class Rules final : public KernelRules {
                                 ingress.error() + ")");
         }
         const auto egress =
-            nftables_.run("table " + device_table_ + " {\n chain egress { type filter hook egress" +
+            nftables_.run("table " + device_table_ + " {\n flags owner\n chain egress { type filter hook egress" +
                           hook + "meta skuid >= 0 accept; }\n}\n");
         if (!egress) {
             warnings_.push_back("the kernel may speak on " + device +
@@ -176,7 +179,7 @@ class Rules final : public KernelRules {
         const std::string& name = options_.exception_interface;
         const auto done = nftables_.run(
             "table " + inet_table_ +
-            " {\n chain prerouting { type filter hook prerouting priority raw; policy accept; "
+            " {\n flags owner\n chain prerouting { type filter hook prerouting priority raw; policy accept; "
             "iifname \"" +
             name +
             "\" notrack; }\n"

@@ -162,7 +162,12 @@ bool set_repair(int socket, packet::RepairMode mode) {
         return false;
     }
     const int value = on ? TCP_REPAIR_ON : TCP_REPAIR_OFF_NO_WP;
-    return ::setsockopt(socket, IPPROTO_TCP, TCP_REPAIR, &value, sizeof value) == 0;
+    if (::setsockopt(socket, IPPROTO_TCP, TCP_REPAIR, &value, sizeof value) != 0) {
+        return false;
+    }
+    // Leaving repair takes SO_REUSEADDR away, and until the end of its TIME_WAIT the connection
+    // would keep every later listener off its port: that of a tunnel that comes back, or 7835.
+    return on || ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0;
 }
 
 // TCP_INFO comes last: a FIN that arrives between the calls is counted by rcv_nxt or not, but then

@@ -50,8 +50,13 @@ def test_impaired_on_both_sides(start_sides, open_sided, keep, name, percent, bu
     for side in sides.both:
         side.wire.check()
         assert all(counters[counted] > 0 for counters in side.wire.counters().values()), "the wire did nothing"
-    totals = relay.tunnels()[tunnel.port]
-    assert (totals["to_client"], totals["to_visitor"]) == (size, size + 5)
+
+    def exact():
+        totals = relay.tunnels()[tunnel.port]
+        assert (totals["to_client"], totals["to_visitor"]) == (size, size + 5)
+        return True
+
+    traffic.eventually(exact, 3)
 
 
 @pytest.mark.limit(100)
@@ -164,17 +169,18 @@ WHO_LACKS = {"both": (True, True), "visitor": (True, False), "client": (False, T
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("wire", [None, ("--loss", 0.5, "--seed", 3)], ids=["clean", "loss"])
 def test_without_an_option(start_sides, open_sided, keep, option, who, wire, bulk_size):
-    sides, relay = start_sides(visitor_wire=wire)
+    parity = option != "sack" or who == "both"
+    sides, relay = start_sides("--packet-path", "splice" if parity else "auto", visitor_wire=wire)
     for namespace, lacks in zip((sides.visitors, sides.clients), WHO_LACKS[who]):
         if lacks:
             namespace.sysctl(OPTIONS[option], 0)
     legs = keep(*open_sided(sides, relay).pair(extra=b"extra"))
     assert traffic.receive_exactly(legs[0], 5) == b"extra"
     both_ways(legs, min(bulk_size, 16 * MIB if wire else 64 * MIB), 50)
-    if option == "sack" and who != "both":
-        expect_streamed(sides, relay, "sack_differs", 1)
-    else:
+    if parity:
         expect_spliced(sides, relay, 1)
+    else:
+        expect_streamed(sides, relay, "sack_differs", 1)
 
 
 @pytest.mark.limit(60)
@@ -298,12 +304,13 @@ def victim(start_sides, open_sided, keep, cleanup, request):
 
 
 def unharmed(legs, size=4 * MIB):
+    """Bytes both ways at once, without an end."""
+    sending = [traffic.Background(traffic.send, leg, size, seed, False) for seed, leg in enumerate(legs)]
     upwards = traffic.Background(traffic.receive_exactly, legs[1], size)
-    sending = traffic.Background(traffic.send, legs[0], size, 5, False)
-    legs[1].sendall(traffic.payload(size, 6))
-    assert traffic.receive_exactly(legs[0], size) == traffic.payload(size, 6)
-    assert upwards.result() == traffic.payload(size, 5)
-    sending.result()
+    assert traffic.receive_exactly(legs[0], size) == traffic.payload(size, 1)
+    assert upwards.result() == traffic.payload(size, 0)
+    for each in sending:
+        each.result()
 
 
 @pytest.mark.parametrize("victim", [4, 6], indirect=True, ids=["ipv4", "ipv6"])
@@ -402,8 +409,10 @@ def malformed(name, source, target, sequence, acknowledgement):
 
 @pytest.mark.limit(90)
 @pytest.mark.packet(engine=True)
-def test_malformed_frames_are_dropped_and_counted(victim):
+def test_malformed_frames_are_dropped_and_counted(victim, driver):
     """Every one on the tuple of a live flow and where its next byte belongs: the worst place."""
+    # DPDK's af_packet asks the kernel to put fragments together first (PACKET_FANOUT_FLAG_DEFRAG).
+    unseen = ("fragment", "last_fragment") if driver == "packet" else ()
     sides, relay, legs, forger = victim
     source, target = legs[0].getsockname()[:2], legs[0].getpeername()[:2]
     wrong = []
@@ -418,7 +427,7 @@ def test_malformed_frames_are_dropped_and_counted(victim):
         assert relay.running(), f"{name} ended the relay\n{relay.tail()}"
         if sides.packets:
             moved = relay.counters() - before
-            if moved[counter] < 3:
+            if moved[counter] < 3 and name not in unseen:
                 wrong.append(f"{name}: {counter} moved by {moved[counter]}, "
                              f"{ {key: value for key, value in moved.items() if key.startswith('packet_')} }")
         try:

@@ -9,6 +9,8 @@
 #include <sys/ioctl.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -355,6 +357,22 @@ TEST_F(TcpRepairTest, RepairOffGivesTheConnectionBack) {
     converse();
     ::shutdown(own_, SHUT_WR);
     EXPECT_EQ(hear(peer_, 1), "");
+}
+
+// A pair that goes back to the stream engine must not keep its tunnel's next listener away.
+TEST_F(TcpRepairTest, RepairOffLeavesThePortToTheNextListener) {
+    connect();
+    ASSERT_TRUE(set_repair(own_, RepairMode::on));
+    ASSERT_TRUE(set_repair(own_, RepairMode::off_without_probe));
+    const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int yes = 1;
+    ::setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    sockaddr_in any{};
+    any.sin_family = AF_INET;
+    any.sin_port = htons(own_port);
+    EXPECT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&any), sizeof any), 0)
+        << std::strerror(errno);
+    ::close(listener);
 }
 
 // Repair does not stop the kernel from receiving; asking again afterwards finds it.

@@ -210,7 +210,7 @@ void World::handle(const Event& event) {
             }
             return;
         case Kind::arrive_at_kernel:
-            kernel_takes_one();
+            kernel_takes_one(event.index);
             return;
         case Kind::leave_kernel:
             slow_path_->from_kernel(event.index, event.packet->view(), now_);
@@ -335,8 +335,9 @@ std::string World::run() {
         }
         handle(event);
         plan_slow_tick();
-        if (spliced_at_ == never && counters_.get(abi::SlowPathCounter::handoffs_total) != 0) {
-            spliced_at_ = now_;
+        if (settled_at_ == never &&
+            (went_to_stream_ || counters_.get(abi::SlowPathCounter::handoffs_total) != 0)) {
+            settled_at_ = now_;
         }
         if (finished_at_ == never && peers_[visitor].finished() && peers_[client].finished()) {
             finished_at_ = now_;
@@ -370,17 +371,17 @@ void World::check_end() {
     check_leftovers();
 }
 
-// Where nothing is lost, the splice must not lose anything either, for a time or for good.
+// Where nothing is lost, the hand-off must not lose anything either, for a time or for good.
 void World::check_smoothness() {
     if (!scenario_.is_smooth() || !failure_.empty()) {
         return;
     }
     for (const Peer& peer : peers_) {
         // One that ran out before had its cause before, and its repetitions take their time.
-        if (spliced_at_ != never && peer.tcp.timed_out_at() != 0 &&
-            peer.tcp.timed_out_at() > spliced_at_ + scenario_.round_trip()) {
+        if (settled_at_ != never && peer.tcp.timed_out_at() != 0 &&
+            peer.tcp.timed_out_at() > settled_at_ + scenario_.round_trip()) {
             fail((peer.index == visitor ? "the visitor" : "the client") +
-                 std::string(" had to send something again after the splice"));
+                 std::string(" had to send something again after the hand-off"));
         }
     }
     if (finished_at_ > start_time + most_smooth_time) {
@@ -396,6 +397,7 @@ void World::check_counts() {
     ground_.unpaired += pair_opened_ ? 0 : 1;
     ground_.retried_freezes += counters_.get(abi::SlowPathCounter::handoff_retries_total);
     ground_.replayed_frames += counters_.get(abi::SlowPathCounter::handoff_replayed_frames_total);
+    ground_.drained_bytes += counters_.get(abi::SlowPathCounter::handoff_drained_bytes_total);
     const int results = ends_ + (went_to_stream_ ? 1 : 0);
     if (results != (pair_opened_ ? 1 : 0)) {
         fail("a pair had " + std::to_string(results) + " results");

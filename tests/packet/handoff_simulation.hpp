@@ -41,6 +41,7 @@ class SimulationGround {
     std::uint64_t closed_in_handoff{0};
     std::uint64_t retried_freezes{0};
     std::uint64_t replayed_frames{0};
+    std::uint64_t drained_bytes{0};
     std::array<std::uint64_t, static_cast<std::size_t>(abi::StreamReason::count)> to_stream{};
     std::array<std::uint64_t, static_cast<std::size_t>(abi::EndReason::count)> ended{};
 

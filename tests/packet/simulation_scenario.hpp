@@ -76,14 +76,16 @@ struct Scenario {
                peers[0].aborts_at == never && peers[1].aborts_at == never;
     }
     // Nothing is lost on the way, and nobody is slow: then nobody may have to send anything again
-    // because of the splice (traps 2, 5 and 7 cost a retransmission timeout, not data).
+    // because of the hand-off (traps 2, 5 and 7 cost a retransmission timeout, not data).
     [[nodiscard]] bool is_smooth() const {
         return is_whole() && kernel_loss_mille == 0 && replay_loss_mille == 0 &&
-               peers[0].is_smooth() && peers[1].is_smooth();
+               options.max_held_bytes == SlowPathOptions{}.max_held_bytes && peers[0].is_smooth() &&
+               peers[1].is_smooth();
     }
     // What a segment and its acknowledgement need from end to end, at most.
     [[nodiscard]] Nanoseconds round_trip() const {
-        Nanoseconds sum = 45 * base::millisecond_ns + 2 * inject_lag + 2 * divert_lag;
+        Nanoseconds sum = 45 * base::millisecond_ns + 2 * inject_lag + 2 * divert_lag +
+                          2 * to_kernel_lag + 2 * from_kernel_lag;
         for (const PeerScenario& peer : peers) {
             sum += 2 * (peer.delay + peer.jitter) + peer.kernel_round_trip_us * 1'000;
         }

@@ -70,8 +70,8 @@ World::~World() {
             pool_.give(event.packet);
         }
     });
-    for (Packet* packet : kernel_inbox_) {
-        pool_.give(packet);
+    for (const auto& inbox : kernel_inboxes_) {
+        std::ranges::for_each(inbox, [this](Packet* packet) { pool_.give(packet); });
     }
 }
 
@@ -309,17 +309,18 @@ bool World::to_kernel(std::uint8_t port_index, std::span<const std::byte> frame)
     if (chance_.mille(scenario_.kernel_loss_mille)) {
         return false;
     }
-    kernel_inbox_.push_back(packet_of(frame, port_index));
-    events_.push(in_order(6, scenario_.to_kernel_lag), Kind::arrive_at_kernel);
+    kernel_inboxes_[port_index].push_back(packet_of(frame, port_index));
+    events_.push(in_order(7U + port_index, scenario_.to_kernel_lag), Kind::arrive_at_kernel,
+                 port_index);
     return true;
 }
 
-void World::kernel_takes_one() {
-    if (kernel_inbox_.empty()) {
+void World::kernel_takes_one(std::size_t port) {
+    if (kernel_inboxes_[port].empty()) {
         return;  // it was quicker
     }
-    Packet* packet = kernel_inbox_.front();
-    kernel_inbox_.pop_front();
+    Packet* packet = kernel_inboxes_[port].front();
+    kernel_inboxes_[port].pop_front();
     note("kernel gets", packet->view());
     kernel_changed(kernel_.arrive(packet->port_index, packet->view(), now_));
     pool_.give(packet);
@@ -328,8 +329,10 @@ void World::kernel_takes_one() {
 // The kernel does not wait while somebody asks it: frames on their way to it arrive between any two
 // calls. This is what traps 1 and 2 are made of.
 void World::kernel_runs() {
-    while (!kernel_inbox_.empty() && chance_.percent(scenario_.kernel_runs_percent)) {
-        kernel_takes_one();
+    for (std::size_t port = 0; port < kernel_inboxes_.size(); ++port) {
+        while (!kernel_inboxes_[port].empty() && chance_.percent(scenario_.kernel_runs_percent)) {
+            kernel_takes_one(port);
+        }
     }
 }
 
@@ -463,7 +466,7 @@ void World::ended(const abi::PairEnded& event) {
 
 void World::from_kernel(std::uint8_t port_index, std::span<const std::byte> frame) {
     note("kernel sends", frame);
-    events_.push(in_order(7, scenario_.from_kernel_lag), Kind::leave_kernel, port_index, 0,
+    events_.push(in_order(6, scenario_.from_kernel_lag), Kind::leave_kernel, port_index, 0,
                  packet_of(frame, port_index));
 }
 

@@ -142,7 +142,7 @@ class World final : private SlowPathHost, private KernelOutput {
     void command(std::uint64_t which);
     void handle(const Event& event);
     void handle_turn(const Event& event);
-    void kernel_takes_one();
+    void kernel_takes_one(std::size_t port);
     void kernel_runs();
     void kernel_changed(int descriptor);
     void note(const char* what, std::span<const std::byte> frame);
@@ -162,10 +162,10 @@ class World final : private SlowPathHost, private KernelOutput {
     Scenario scenario_;
     Nanoseconds now_{start_time};
     std::string failure_;
-    std::array<Nanoseconds, 8> queue_times_{};
+    std::array<Nanoseconds, 9> queue_times_{};
     std::array<Peer, 2> peers_;
     SimulatedKernel kernel_;
-    std::deque<Packet*> kernel_inbox_;
+    std::array<std::deque<Packet*>, 2> kernel_inboxes_;  // by port
     FlowTable& table_;
     abi::SlowPathCounters counters_;
     std::array<abi::PacketWorkerCounters, 2> worker_counters_;
@@ -181,7 +181,7 @@ class World final : private SlowPathHost, private KernelOutput {
     bool control_planned_{false};
     bool stream_planned_{false};
     StreamPair stream_;
-    Nanoseconds spliced_at_{never};
+    Nanoseconds settled_at_{never};  // spliced, or on the stream engine
     Nanoseconds finished_at_{never};
     int ends_{0};
     bool went_to_stream_{false};

@@ -395,6 +395,7 @@ void TcpModel::arrive(const WireSegment& segment, base::Nanoseconds now) {
     if (state_ != State::open) {
         return;
     }
+    compare_with_received(segment);
     if (too_old(segment) || !acceptable(segment)) {
         if (!segment.has(tcp_rst)) {
             acknowledge(now);
@@ -476,6 +477,26 @@ bool TcpModel::acceptable(const WireSegment& segment) const {
     // The FIN needs no room.
     return inside(segment.sequence) || inside(segment.sequence + length - 1) ||
            (segment.sequence == next && segment.payload.empty());
+}
+
+// Whatever comes again must be what came before, even where it would be discarded unread.
+void TcpModel::compare_with_received(const WireSegment& segment) {
+    for (std::size_t index = 0; index < segment.payload.size(); ++index) {
+        const auto offset =
+            static_cast<std::int32_t>(segment.sequence - initial_peer_sequence_ - 1) +
+            static_cast<std::int64_t>(index);
+        if (offset < 0) {
+            violate("a byte before the beginning of the stream");
+            return;
+        }
+        if (static_cast<std::size_t>(offset) >= received_.size()) {
+            return;
+        }
+        if (received_[static_cast<std::size_t>(offset)] != segment.payload[index]) {
+            violate("a byte came again as another one");
+            return;
+        }
+    }
 }
 
 void TcpModel::check_echoes(const WireSegment& segment) {

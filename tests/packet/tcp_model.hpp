@@ -157,6 +157,7 @@ class TcpModel {
     void arrive_handshake(const WireSegment& segment, base::Nanoseconds now);
     [[nodiscard]] bool acceptable(const WireSegment& segment) const;
     [[nodiscard]] bool too_old(const WireSegment& segment) const;
+    void compare_with_received(const WireSegment& segment);
     void check_echoes(const WireSegment& segment);
     [[nodiscard]] bool take_acknowledgement(const WireSegment& segment, base::Nanoseconds now);
     void take_payload(const WireSegment& segment, base::Nanoseconds now);

@@ -33,13 +33,12 @@ class TranslateTest : public ::testing::TestWithParam<std::tuple<Variant, abi::L
         segment.payload = test::stream_bytes(0, payload_bytes);
         return segment;
     }
-    // Both peers' receive windows are open for so many bytes, by an acknowledgement of the peer.
+    // An acknowledgement of the peer opens its window.
     void open_window(abi::Leg peer, std::uint16_t window) {
         Segment acknowledgement = pair().from(peer);
         acknowledgement.window = window;
         ASSERT_EQ(pair().pass(peer, acknowledgement), PacketReason::spliced);
     }
-
     void expect_spliced(const Segment& given, const Segment& expected) {
         ASSERT_EQ(pair().pass(in(), given), PacketReason::spliced);
         std::string why;

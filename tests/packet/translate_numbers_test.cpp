@@ -175,6 +175,40 @@ TEST_P(TranslateNumbers, LongStreamsAreNotCut) {
     EXPECT_EQ(delivered[static_cast<std::size_t>(in())], sent - step);
 }
 
+// The same where the borders of the number space are passed by usual segments.
+TEST_P(TranslateNumbers, SmallStepsPassEveryBorder) {
+    in_leg().rcv_nxt = 0;
+    in_leg().snd_nxt = (1U << 29U) - 500;  // wraps amid a quarter of the other
+    in_leg().peer_window_scale = out_leg().peer_window_scale = 14;
+    constexpr std::uint64_t quarter = std::uint64_t{1} << 30U;
+    open_window(in(), 65'535);
+    std::uint64_t acknowledged = 0;
+    for (std::uint64_t border = quarter; border <= 9 * quarter; border += quarter) {
+        const std::uint64_t middle = border - quarter / 2;
+        for (const std::uint64_t end : {middle, middle + 1'000, border - 500, border + 500}) {
+            Segment data = pair().from(out());
+            data.payload = test::stream_bytes(0, 1'000);
+            data.sequence += static_cast<std::uint32_t>(end - 1'000);
+            data.acknowledgement += static_cast<std::uint32_t>(acknowledged);
+            data.window = 65'535;
+            ASSERT_EQ(pair().pass(out(), data), PacketReason::spliced);
+            Segment given = segment(1'000);
+            given.sequence += static_cast<std::uint32_t>(end - 1'000);
+            given.acknowledgement += static_cast<std::uint32_t>(end);
+            given.window = 65'535;
+            expect_mirrored(given);
+            acknowledged = end;
+        }
+        Segment late = segment(1'000);
+        late.sequence += static_cast<std::uint32_t>(border - 500'000);
+        late.acknowledgement += static_cast<std::uint32_t>(border - 500'000);
+        expect_mirrored(late);
+    }
+    EXPECT_EQ(pair().tally.trimmed, 0U);
+    const auto delivered = pair().table->delivered_bytes(pair().flow);
+    EXPECT_EQ(delivered[static_cast<std::size_t>(out())], 9 * quarter + 500);
+}
+
 TEST_P(TranslateNumbers, LateAcknowledgementsInLongStreamsAreNotRaised) {
     in_leg().peer_window_scale = 14;
     constexpr std::uint32_t step = 900'000'000;

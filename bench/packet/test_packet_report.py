@@ -1,0 +1,53 @@
+"""The arithmetic and the tables of the packet bench."""
+
+import packet_report as report
+
+ROUND = {"io": 40.0, "parse": 50.0, "look-up": 58.0, "splice": 80.0, "testpmd io": 30.0,
+         "testpmd 5tswap": 48.0, "ghz": 2.5}
+
+
+def test_metrics_are_taken_within_a_round():
+    slow = {name: value * 2 if name != "ghz" else value for name, value in ROUND.items()}
+    found = report.derived([ROUND, slow, ROUND])
+    assert found["ratio"] == report.Spread(0.6, 0.6, 0.6)
+    assert found["beyond"] == report.Spread(50, 50, 100)
+    assert found["beyond_own_io"].median == 40
+    assert found["mpps"].median == 31.25
+    assert [found[name].median for name, _, _ in report.STAGES] == [10, 8, 22]
+
+
+def test_stages_add_up_to_the_whole():
+    found = report.derived([ROUND])
+    stages = sum(found[name].median for name, _, _ in report.STAGES)
+    assert stages == ROUND["splice"] - ROUND["io"]
+
+
+def test_requirements_pass_miss_or_say_that_nothing_was_measured():
+    memory = [{"flows": 1000, "ipv6": False, "bytes_per_flow": 256.0},
+              {"flows": 1000, "ipv6": True, "bytes_per_flow": 256.4}]
+    text = report.requirement_table({report.CASES[0]: [ROUND]}, memory)
+    lines = {line.split("|")[1].strip(): line for line in text.splitlines()}
+    assert "MISS" in lines["1 k flows, × 5tswap"]
+    assert "pass" in lines["1 k flows, cycles beyond the port"]
+    assert "not measured" in lines["1460 B, × 5tswap"]
+    assert "pass" in lines["bytes per flow, 1,000 of IPv4"]
+    assert "MISS" in lines["bytes per flow, 1,000 of IPv6"]
+
+
+def test_a_requirement_at_its_limit_is_met():
+    for wanted in report.REQUIREMENTS:
+        assert wanted.met(report.Spread(wanted.limit, 0, 0))
+        worse = wanted.limit * (0.99 if wanted.at_least else 1.01)
+        assert not wanted.met(report.Spread(worse, 0, 0))
+
+
+def test_tables_have_a_row_for_each_case():
+    results = {case: [ROUND, ROUND] for case in report.CASES}
+    for text in (report.cycles_table(results), report.summary_table(results)):
+        lines = text.splitlines()
+        assert len(lines) == 2 + len(report.CASES)
+        assert len({line.count("|") for line in lines}) == 1
+
+
+def test_the_largest_case_fits_two_gigabytes_of_hugepages():
+    assert max(case.hugepage_bytes for case in report.CASES) < 2 << 30

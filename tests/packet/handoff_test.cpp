@@ -1,0 +1,555 @@
+// The hand-off step by step: the order of what is asked of the kernel, every reason to give up, and
+// that nothing is lost then.
+#include <gmock/gmock.h>
+
+#include <functional>
+
+#include "dataplane/packet/handoff.hpp"
+#include "tests/packet/slow_path_fixture.hpp"
+
+namespace bore::packet::test {
+namespace {
+
+using abi::StreamReason;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+std::ptrdiff_t last_place(const std::vector<std::string>& calls, const std::string& call) {
+    const auto found = std::find(calls.rbegin(), calls.rend(), call);
+    return found == calls.rend() ? -1 : calls.rend() - found - 1;
+}
+
+// ---- The splice
+
+TEST_F(SlowPathTest, StateIsReadUnderRepairAndOnlyThenAskedForUnreadBytes) {
+    make_legs();
+    open();
+    const auto& calls = host.calls;
+    for (const std::string socket : {"10", "11"}) {
+        EXPECT_LT(last_place(calls, "repair on " + socket),
+                  last_place(calls, "snapshot " + socket));
+        EXPECT_LT(last_place(calls, "snapshot 10"), last_place(calls, "unread " + socket));
+        EXPECT_LT(last_place(calls, "snapshot 11"), last_place(calls, "unread " + socket));
+        EXPECT_LT(last_place(calls, "unread " + socket), last_place(calls, "close " + socket));
+        EXPECT_EQ(last_place(calls, "repair off " + socket), -1);  // closed in repair: silently
+    }
+    EXPECT_TRUE(host.to_stream_reasons.empty());
+    EXPECT_EQ(count(Counter::handoffs_total), 1U);
+    EXPECT_EQ(count(Counter::handoffs_under_way), 0U);
+    EXPECT_EQ(count(Counter::legs_tracked), 0U);
+    EXPECT_EQ(count(Counter::flows_live), 1U);
+    EXPECT_EQ((*rows)[1].get(abi::TunnelCounter::tunnel_pairs_opened_total), 1U);
+    EXPECT_EQ((*rows)[1].get(abi::TunnelCounter::tunnel_pairs_live), 1U);
+}
+
+TEST_F(SlowPathTest, BothPeersLearnTheOthersWindow) {
+    make_legs();
+    host.sockets[visitor_socket].snapshot.peer_window_scale = 2;
+    host.wire.clear();
+    open();
+    ASSERT_EQ(host.wire.size(), 2U);
+    const Segment to_visitor_now = host.wire[0].segment();
+    EXPECT_EQ(to_visitor_now.sequence, to_visitor_next);
+    EXPECT_EQ(to_visitor_now.acknowledgement, visitor_next);
+    EXPECT_EQ(to_visitor_now.window, 1'000U);  // 1000 << 7 >> 7
+    const Segment to_client_now = host.wire[1].segment();
+    EXPECT_EQ(to_client_now.sequence, to_client_next);
+    EXPECT_EQ(to_client_now.acknowledgement, client_next);
+    EXPECT_EQ(to_client_now.window, 1'000U << 2U >> 7U);
+}
+
+TEST_F(SlowPathTest, AWindowThatIsNotZeroDoesNotBecomeZero) {
+    Segment tiny = segment_from_peer(visitor_key);
+    tiny.sequence = visitor_next;
+    tiny.acknowledgement = to_visitor_next;
+    tiny.window = 1;
+    wire_in(build(tiny));
+    wire_in(from_client(client_next - 50, ""), 1);
+    host.sockets[visitor_socket].snapshot.peer_window_scale = 0;
+    host.wire.clear();
+    open();
+    ASSERT_EQ(host.wire.size(), 2U);
+    EXPECT_EQ(host.wire[1].segment().window, 1U);
+}
+
+TEST_F(SlowPathTest, HeldFramesAreReplayedInOrderByTheWorkerThatGotThem) {
+    slow->from_wire(0, 0, from_visitor(visitor_next, "one"), now);
+    slow->from_wire(0, 0, from_visitor(visitor_next + 3, "two", tcp_ack | tcp_fin), now);
+    wire_in(from_client(client_next, ""), 1);
+    open();
+    EXPECT_THAT(payloads(host.replayed), ElementsAre("one", "two"));
+    EXPECT_EQ(count(Counter::held_frames), 0U);
+    EXPECT_EQ(count(Counter::handoff_replayed_frames_total), 2U);
+}
+
+TEST_F(SlowPathTest, CopiesOfWhatTheKernelDidNotTakeAreReplayedAndNothingElse) {
+    wire_in(from_visitor(visitor_next, ""));
+    wire_in(from_client(client_next - 3, "old"), 1);
+    wire_in(from_client(client_next, "new"), 1);  // never got through: rcv_nxt stands before it
+    open();
+    EXPECT_THAT(payloads(host.replayed), ElementsAre("new"));
+}
+
+TEST_F(SlowPathTest, CopiesAreDroppedWhenTheKernelAcknowledges) {
+    wire_in(from_visitor(visitor_next, ""));
+    wire_in(from_client(client_next, "new"), 1);
+    kernel_in(to_client(client_next + 3), 1);
+    open();
+    EXPECT_THAT(host.replayed, IsEmpty());
+}
+
+TEST_F(SlowPathTest, TheOldestReplayedTimestampBecomesTheRelaysLatest) {
+    for (const int socket : {visitor_socket, client_socket}) {
+        host.sockets[socket].snapshot.timestamps = true;
+        host.sockets[socket].snapshot.own_timestamp = 700'000;
+    }
+    wire_in(from_visitor(visitor_next, "a", tcp_ack, usual_timestamps(500, 1)));
+    wire_in(from_visitor(visitor_next + 1, "b", tcp_ack, usual_timestamps(520, 1)));
+    wire_in(from_client(client_next, "", tcp_ack, usual_timestamps(90, 1)), 1);
+    open();
+    const auto direction = table->find(visitor_key);
+    ASSERT_TRUE(direction);
+    EXPECT_EQ(table->direction(*direction).timestamp_delta, 700'000U - 500U);
+    // The updates carry timestamps as well, or they would be discarded.
+    EXPECT_EQ(host.wire.back().segment().options, usual_timestamps(700'000, 90));
+}
+
+TEST_F(SlowPathTest, FramesThatWereOnTheirWayAreReplayedAndTheKernelsAreDropped) {
+    splice();
+    wire_in(from_visitor(visitor_next, "late"));
+    EXPECT_THAT(payloads(host.replayed), ElementsAre("late"));
+    EXPECT_THAT(host.kernel, IsEmpty());
+    kernel_in(to_visitor(visitor_next, tcp_rst));
+    kernel_in(to_client(client_next), 1);
+    EXPECT_THAT(host.wire, IsEmpty());
+    EXPECT_EQ(count(Counter::frames_from_kernel_dropped_total), 2U);
+}
+
+// ---- Draining
+
+TEST_F(SlowPathTest, WhatTheKernelHadIsDeliveredFirstAndCounted) {
+    make_legs();
+    host.sockets[client_socket].unread = 700;
+    host.sockets[visitor_socket].unacknowledged = 700;
+    open();
+    EXPECT_TRUE(host.to_stream_reasons.empty());
+    EXPECT_EQ(count(Counter::handoffs_under_way), 1U);
+    EXPECT_FALSE(slow->idle());
+    // Looked at under repair, not good enough, and given back.
+    EXPECT_LT(last_place(host.calls, "repair on 10"), last_place(host.calls, "repair off 10"));
+    EXPECT_FALSE(host.sockets[visitor_socket].in_repair);
+    host.sockets[visitor_socket].unacknowledged = 0;
+    wire_in(from_visitor(visitor_next, ""));  // its acknowledgement: looked at in the next turn
+    EXPECT_EQ(slow->next_deadline(now), now);
+    slow->tick(now);
+    EXPECT_EQ(count(Counter::handoffs_total), 1U);
+    EXPECT_EQ((*rows)[1].get(abi::TunnelCounter::to_visitor_bytes_total), 700U);
+    slow->close_pair(pair_slot, pair_generation, now);
+    ASSERT_EQ(host.ends.size(), 1U);
+    EXPECT_EQ(host.ends[0].to_visitor_bytes, 700U);
+    EXPECT_EQ(host.ends[0].spliced_bytes, 0U);
+}
+
+TEST_F(SlowPathTest, AQuietDrainIsLookedAtAgainByTimeAndNotBusily) {
+    make_legs();
+    host.sockets[visitor_socket].unacknowledged = 1;
+    open();
+    const std::size_t before = host.calls.size();
+    pass_time(50 * millisecond_ns);
+    const std::size_t looks = (host.calls.size() - before) / 4;
+    EXPECT_GE(looks, 5U);
+    EXPECT_LE(looks, 30U);
+    host.sockets[visitor_socket].unacknowledged = 0;
+    pass_time(6 * millisecond_ns);
+    EXPECT_EQ(count(Counter::handoffs_total), 1U);
+}
+
+TEST_F(SlowPathTest, LeftOverBytesGoFirstPieceByPiece) {
+    make_legs();
+    host.most_moved = 3;
+    host.sockets[client_socket].unread = 2;
+    abi::PairRequest request;
+    request.left_over_to_visitor = text("left over");
+    open(std::move(request));
+    pass_time(20 * millisecond_ns);
+    EXPECT_EQ(host.sockets[visitor_socket].sent, text("left over"));
+    EXPECT_LT(last_place(host.calls, "send 10"), last_place(host.calls, "move 11 10"));
+    EXPECT_EQ(count(Counter::handoffs_total), 1U);
+    EXPECT_EQ(count(Counter::handoff_drained_bytes_total), 11U);
+}
+
+TEST_F(SlowPathTest, BytesThatComeBetweenReadingAndAskingUndoTheFreeze) {
+    make_legs();
+    wire_in(from_visitor(visitor_next, "held"));
+    host.sockets[client_socket].unread_after_snapshots = {2, 5};
+    open();
+    // Twice undone and moved, then done. The first time was but a look.
+    EXPECT_EQ(count(Counter::handoff_retries_total), 1U);
+    EXPECT_EQ(std::ranges::count(host.calls, "repair on 11"), 3);
+    EXPECT_EQ(std::ranges::count(host.calls, "repair off 11"), 2);
+    EXPECT_EQ(std::ranges::count(host.calls, "move 11 10"), 2);
+    EXPECT_LT(last_place(host.calls, "repair off 11"), last_place(host.calls, "move 11 10"));
+    EXPECT_LT(last_place(host.calls, "move 11 10"), last_place(host.calls, "repair on 11"));
+    EXPECT_EQ(count(Counter::handoffs_total), 1U);
+    EXPECT_THAT(payloads(host.replayed), ElementsAre("held"));
+    EXPECT_EQ((*rows)[1].get(abi::TunnelCounter::to_visitor_bytes_total), 7U);
+}
+
+TEST_F(SlowPathTest, WhileItDrainsTheClientIsHeldToo) {
+    make_legs();
+    host.sockets[visitor_socket].unacknowledged = 1;
+    open();
+    host.kernel.clear();
+    wire_in(from_client(client_next, "early"), 1);
+    EXPECT_THAT(payloads(host.kernel), ElementsAre(""));
+    EXPECT_EQ(count(Counter::held_frames), 1U);
+}
+
+// ---- Giving up
+
+struct GivingUp {
+    StreamReason reason;
+    std::function<void(FakeHost&, SlowPathOptions&, abi::TunnelLimits&)> prepare;
+};
+
+class GivingUpTest : public SlowPathTest, public ::testing::WithParamInterface<GivingUp> {};
+
+TEST_P(GivingUpTest, LosesNothing) {
+    GetParam().prepare(host, options, limits);
+    start(64);
+    wire_in(from_visitor(visitor_next, "one"));
+    wire_in(from_client(client_next, ""), 1);
+    wire_in(from_visitor(visitor_next + 3, "two"));
+    const bool held = count(Counter::held_frames) != 0;
+    abi::PairRequest request;
+    request.left_over_to_client = text("kept");
+    host.most_moved = host.most_moved == 0 ? 0 : ~std::size_t{0};
+    open(std::move(request));
+    pass_time(options.drain_deadline_ns + 10 * millisecond_ns);
+    ASSERT_THAT(host.to_stream_reasons, ElementsAre(GetParam().reason));
+    EXPECT_EQ(count(abi::counter_of(GetParam().reason)), 1U);
+    // Both sockets as they were, the request whole, the bytes with the kernel.
+    for (const auto& [number, socket] : host.sockets) {
+        EXPECT_FALSE(socket.in_repair) << number;
+        EXPECT_FALSE(socket.closed) << number;
+    }
+    const abi::PairRequest& back = host.to_stream_requests[0];
+    EXPECT_EQ(back.visitor_socket, visitor_socket);
+    EXPECT_EQ(back.client_socket, client_socket);
+    EXPECT_EQ(back.tag, 77U);
+    Bytes kept = host.sockets[client_socket].sent;
+    kept.insert(kept.end(), back.left_over_to_client.begin(), back.left_over_to_client.end());
+    EXPECT_EQ(kept, text("kept"));
+    EXPECT_EQ(back.delivered_to_client_bytes, host.sockets[client_socket].sent.size());
+    if (held) {
+        EXPECT_THAT(payloads(host.kernel), ::testing::IsSupersetOf({"one", "two"}));
+    }
+    EXPECT_EQ(count(Counter::held_frames), 0U);
+    EXPECT_EQ(count(Counter::handoffs_under_way), 0U);
+    EXPECT_EQ(count(Counter::handoffs_total), 0U);
+    EXPECT_EQ(table->size(), 0U);
+    EXPECT_TRUE(slow->idle());
+    // Known until the stream engine has done: nothing of it is held again.
+    host.kernel.clear();
+    wire_in(from_visitor(visitor_next + 6, "more"));
+    EXPECT_THAT(payloads(host.kernel), ElementsAre("more"));
+    slow->stream_ended(pair_slot);
+    pass_time(options.linger_ns + second_ns);
+    const bool elsewhere = GetParam().reason == StreamReason::not_on_port;
+    EXPECT_EQ(count(Counter::legs_tracked), elsewhere ? 1U : 0U);  // a connection of its own
+    pass_time(Legs::idle_limit_ns);
+    EXPECT_EQ(count(Counter::legs_tracked), 0U);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Reasons, GivingUpTest,
+    ::testing::Values(GivingUp{StreamReason::policy,
+                               [](FakeHost&, SlowPathOptions&, abi::TunnelLimits& limits) {
+                                   limits.path_policy = abi::PathPolicy::stream;
+                               }},
+                      GivingUp{StreamReason::not_on_port,
+                               [](FakeHost& host, SlowPathOptions&, abi::TunnelLimits&) {
+                                   host.sockets[client_socket].key.peer_port = 999;
+                               }},
+                      GivingUp{StreamReason::sack_differs,
+                               [](FakeHost& host, SlowPathOptions&, abi::TunnelLimits&) {
+                                   host.sockets[client_socket].snapshot.sack = false;
+                               }},
+                      GivingUp{StreamReason::long_path,
+                               [](FakeHost& host, SlowPathOptions&, abi::TunnelLimits&) {
+                                   host.sockets[client_socket].round_trip_us = 40'000;
+                                   host.sockets[client_socket].snapshot.round_trip_us = 40'000;
+                               }},
+                      GivingUp{StreamReason::not_established,
+                               [](FakeHost& host, SlowPathOptions&, abi::TunnelLimits&) {
+                                   host.sockets[client_socket].snapshot.established = false;
+                               }},
+                      GivingUp{StreamReason::drain_timeout,
+                               [](FakeHost& host, SlowPathOptions&, abi::TunnelLimits&) {
+                                   host.sockets[visitor_socket].unacknowledged = 1;
+                               }},
+                      GivingUp{StreamReason::hold_overflow,
+                               [](FakeHost&, SlowPathOptions& options, abi::TunnelLimits&) {
+                                   options.max_held_bytes_per_leg = 200;
+                               }},
+                      GivingUp{StreamReason::options_unsupported,
+                               [](FakeHost& host, SlowPathOptions&, abi::TunnelLimits&) {
+                                   host.sockets[visitor_socket].snapshot.unsupported_options = true;
+                               }},
+                      GivingUp{StreamReason::repair_failed,
+                               [](FakeHost& host, SlowPathOptions&, abi::TunnelLimits&) {
+                                   host.sockets[client_socket].refuses_repair = true;
+                               }},
+                      GivingUp{StreamReason::repair_failed,
+                               [](FakeHost& host, SlowPathOptions&, abi::TunnelLimits&) {
+                                   host.sockets[client_socket].fails_snapshot = true;
+                               }},
+                      GivingUp{StreamReason::busy,
+                               [](FakeHost&, SlowPathOptions& options, abi::TunnelLimits&) {
+                                   options.max_handoffs = 0;
+                               }}),
+    [](const ::testing::TestParamInfo<GivingUp>& one) {
+        return std::string(to_string(one.param.reason)) + "_" + std::to_string(one.index);
+    });
+
+TEST_F(SlowPathTest, AReceiverThatTakesNothingMoreEndsTheDrainByItsDeadline) {
+    wire_in(from_visitor(visitor_next, "held"));
+    wire_in(from_client(client_next, ""), 1);
+    host.sockets[client_socket].unread_after_snapshots = {1};
+    host.most_moved = 0;
+    open();
+    pass_time(3 * second_ns);
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::drain_timeout));
+    EXPECT_THAT(payloads(host.kernel), ::testing::Contains("held"));
+}
+
+TEST_F(SlowPathTest, FreezesAreCountedAndBounded) {
+    options.max_freezes = 1;
+    start(64);
+    wire_in(from_visitor(visitor_next, "held"));
+    wire_in(from_client(client_next, ""), 1);
+    host.sockets[client_socket].unread_after_snapshots = {1, 1};
+    open();
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::never_quiet));
+    EXPECT_THAT(payloads(host.kernel), ::testing::Contains("held"));
+    EXPECT_FALSE(host.sockets[client_socket].in_repair);
+}
+
+TEST_F(SlowPathTest, AFullTableGivesThePairBackBeforeAnythingIsClosed) {
+    start(1);
+    make_legs();
+    abi::PairRequest first;
+    first.visitor_socket = visitor_socket;
+    first.client_socket = client_socket;
+    slow->open_pair(pair_slot + 1, pair_generation, std::move(first), now);
+    ASSERT_EQ(count(Counter::handoffs_total), 1U);
+    visitor_key.peer_port = 1;
+    client_key.peer_port = 2;
+    host.sockets[12] = {.key = visitor_key, .snapshot = snapshot(to_visitor_next, visitor_next)};
+    host.sockets[13] = {.key = client_key, .snapshot = snapshot(to_client_next, client_next)};
+    wire_in(from_visitor(visitor_next, "held"));
+    wire_in(from_client(client_next, ""), 1);
+    abi::PairRequest second;
+    second.visitor_socket = 12;
+    second.client_socket = 13;
+    slow->open_pair(pair_slot, pair_generation, std::move(second), now);
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::table_full));
+    EXPECT_FALSE(host.sockets[12].closed || host.sockets[12].in_repair);
+    EXPECT_FALSE(host.sockets[13].closed || host.sockets[13].in_repair);
+    EXPECT_THAT(payloads(host.kernel), ::testing::Contains("held"));
+}
+
+// Memory that runs out when it is told to.
+class MeagreMemory final : public TableMemory {
+  public:
+    std::byte* reserve(std::size_t size_bytes) override { return memory_->reserve(size_bytes); }
+    bool commit(std::byte* at, std::size_t size_bytes) override {
+        return !exhausted && memory_->commit(at, size_bytes);
+    }
+    void release(std::byte* at, std::size_t size_bytes) override {
+        memory_->release(at, size_bytes);
+    }
+    std::size_t granule_bytes() const override { return memory_->granule_bytes(); }
+    bool exhausted{false};
+
+  private:
+    std::unique_ptr<TableMemory> memory_{make_ordinary_memory()};
+};
+
+TEST_F(SlowPathTest, APeerThatTheTableHasNoRoomToRememberIsNotSpliced) {
+    MeagreMemory meagre;
+    table = FlowTable::make(meagre, 4, 1, 7).value();
+    slow = std::make_unique<SlowPath>(host, *table, *counters, *rows, options);
+    slow->open_tunnel(1, tunnel_port, limits);
+    meagre.exhausted = true;
+    make_legs();
+    open();
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::unknown_neighbour));
+    EXPECT_FALSE(host.sockets[visitor_socket].in_repair);
+    slow.reset();
+    table.reset();
+}
+
+TEST_F(SlowPathTest, LegsOfDifferentFamiliesAreNotSpliced) {
+    client_key.peer_address = ipv6(7, 1);
+    client_key.own_address = ipv6(7, 2);
+    host.sockets[client_socket].key = client_key;
+    make_legs();
+    open();
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::families_differ));
+}
+
+TEST_F(SlowPathTest, AnEndedSocketHasNoKeyAndIsNotSpliced) {
+    make_legs();
+    host.sockets[visitor_socket].gone = true;
+    open();
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::not_established));
+}
+
+TEST_F(SlowPathTest, AResetDuringTheDrainGivesUpAndReachesTheKernelLast) {
+    make_legs();
+    host.sockets[visitor_socket].unacknowledged = 1;
+    open();
+    wire_in(from_client(client_next, "data"), 1);
+    host.kernel.clear();
+    wire_in(from_client(client_next + 4, "", tcp_rst), 1);
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::not_established));
+    EXPECT_THAT(payloads(host.kernel), ElementsAre("data", ""));
+}
+
+TEST_F(SlowPathTest, TooMuchDuringTheDrainGivesUpWithoutLoss) {
+    options.max_held_bytes_per_leg = 400;
+    start(64);
+    make_legs();
+    host.sockets[visitor_socket].unacknowledged = 1;
+    open();
+    host.kernel.clear();
+    for (std::uint32_t index = 0; index < 4; ++index) {
+        wire_in(from_client(client_next + index, "x"), 1);
+    }
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::hold_overflow));
+    EXPECT_THAT(payloads(host.kernel), ElementsAre("", "", "x", "x", "x", "x"));
+}
+
+// ---- Policy
+
+TEST_F(SlowPathTest, PolicySpliceTakesLongPathsAndStripsSelectiveAcknowledgements) {
+    limits.path_policy = abi::PathPolicy::splice;
+    slow->set_tunnel_limits(1, limits);
+    host.sockets[client_socket].round_trip_us = 90'000;
+    host.sockets[client_socket].snapshot.round_trip_us = 90'000;
+    host.sockets[client_socket].snapshot.sack = false;
+    const FlowIndex flow = splice();
+    for (const abi::Leg leg : {abi::Leg::visitor, abi::Leg::client}) {
+        EXPECT_EQ(table->direction(direction_of(flow, leg)).flags & flag_sack, 0);
+    }
+}
+
+TEST_F(SlowPathTest, LongButAlikePathsAreSpliced) {
+    host.sockets[visitor_socket].snapshot.round_trip_us = 30'000;
+    host.sockets[client_socket].snapshot.round_trip_us = 20'000;
+    splice();
+    EXPECT_EQ(count(Counter::handoffs_total), 1U);
+}
+
+TEST_F(SlowPathTest, RoundTripsAreMeasuredUnderRepair) {
+    make_legs();
+    host.sockets[client_socket].snapshot.round_trip_us = 50'000;
+    open();
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::long_path));
+}
+
+// ---- The acknowledgement of Accept
+
+TEST_F(SlowPathTest, AfterTheSpliceTheClientsAcknowledgementWaitsForTheVisitorsRoundTrip) {
+    for (const int socket : {visitor_socket, client_socket}) {
+        host.sockets[socket].round_trip_us = 20'000;
+        host.sockets[socket].snapshot.round_trip_us = 20'000;
+    }
+    wire_in(from_visitor(visitor_next, ""));
+    wire_in(from_client(client_next - 50, "{\"Accept\":\"id\"}"), 1);
+    kernel_in(to_client(client_next), 1);  // held back
+    open();
+    ASSERT_EQ(host.wire.size(), 2U);  // the visitor's update, and the probe
+    EXPECT_EQ(host.wire[0].segment().sequence, to_visitor_next);
+    EXPECT_EQ(host.wire[1].segment().sequence, to_visitor_next - 1);
+    EXPECT_EQ(host.wire[1].segment().destination_port, visitor_key.peer_port);
+    EXPECT_EQ(count(Counter::acks_delayed_total), 1U);
+    const auto direction = table->find(visitor_key);
+    ASSERT_TRUE(direction);
+    EXPECT_EQ(table->cold(flow_of(*direction)).ack_hold_back, 50U);
+    pass_time(19 * millisecond_ns);
+    EXPECT_EQ(host.wire.size(), 2U);
+    pass_time(2 * millisecond_ns);
+    ASSERT_EQ(host.wire.size(), 3U);
+    EXPECT_EQ(host.wire[2].segment().acknowledgement, client_next);
+    EXPECT_EQ(host.wire[2].segment().destination_port, client_key.peer_port);
+}
+
+TEST_F(SlowPathTest, WithAShortVisitorLegTheClientIsAcknowledgedAtOnce) {
+    wire_in(from_visitor(visitor_next, ""));
+    wire_in(from_client(client_next - 50, "{\"Accept\":\"id\"}"), 1);
+    kernel_in(to_client(client_next), 1);
+    open();
+    ASSERT_EQ(host.wire.size(), 2U);
+    EXPECT_EQ(host.wire[1].segment().acknowledgement, client_next);
+    EXPECT_EQ(count(Counter::acks_delayed_total), 0U);
+}
+
+TEST_F(SlowPathTest, OnTheStreamEngineTheHeldBackAcknowledgementIsSentAtOnce) {
+    limits.path_policy = abi::PathPolicy::stream;
+    slow->set_tunnel_limits(1, limits);
+    wire_in(from_client(client_next - 50, "{\"Accept\":\"id\"}"), 1);
+    const Bytes held_back = to_client(client_next);
+    kernel_in(held_back, 1);
+    EXPECT_TRUE(host.wire.empty());
+    open();
+    ASSERT_EQ(host.wire.size(), 1U);
+    EXPECT_EQ(host.wire[0].bytes, held_back);
+}
+
+// ---- Commands during the hand-off
+
+TEST_F(SlowPathTest, APairClosedWhileItDrainsIsResetOnBothSidesAndReported) {
+    make_legs();
+    host.sockets[visitor_socket].unacknowledged = 4;
+    host.sockets[client_socket].unread = 10;
+    open();
+    host.wire.clear();
+    slow->close_pair(pair_slot, pair_generation + 1, now);  // another pair's handle
+    EXPECT_TRUE(host.ends.empty());
+    slow->close_pair(pair_slot, pair_generation, now);
+    ASSERT_EQ(host.ends.size(), 1U);
+    EXPECT_EQ(host.ends[0].reason, abi::EndReason::closed);
+    EXPECT_EQ(host.ends[0].to_visitor_bytes, 6U);
+    ASSERT_EQ(host.wire.size(), 2U);
+    EXPECT_EQ(host.wire[0].segment().flags, tcp_rst | tcp_ack);
+    EXPECT_EQ(host.wire[0].segment().sequence, to_visitor_next);
+    EXPECT_EQ(host.wire[1].segment().sequence, to_client_next);
+    EXPECT_TRUE(host.sockets[visitor_socket].closed);
+    EXPECT_TRUE(host.sockets[client_socket].closed);
+    EXPECT_EQ(count(Counter::legs_tracked), 0U);
+    EXPECT_TRUE(slow->idle());
+}
+
+TEST_F(SlowPathTest, DrainingTakesNoNewPairsAndEndsHandOffsAtTheDeadline) {
+    make_legs();
+    host.sockets[visitor_socket].unacknowledged = 1;
+    open();
+    slow->drain(now + 500 * millisecond_ns, now);
+    pass_time(400 * millisecond_ns);
+    EXPECT_TRUE(host.to_stream_reasons.empty());
+    pass_time(200 * millisecond_ns);
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::busy));
+    EXPECT_TRUE(slow->idle());
+}
+
+TEST_F(SlowPathTest, APairOpenedAfterDrainGoesToTheStreamEngine) {
+    make_legs();
+    slow->drain(now + second_ns, now);
+    open();
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::busy));
+}
+
+}  // namespace
+}  // namespace bore::packet::test
