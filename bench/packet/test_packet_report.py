@@ -1,5 +1,8 @@
 """The arithmetic and the tables of the packet bench."""
 
+import xml.etree.ElementTree
+
+import chart
 import packet_report as report
 
 ROUND = {"io": 40.0, "parse": 50.0, "look-up": 58.0, "splice": 80.0, "testpmd io": 30.0,
@@ -51,3 +54,19 @@ def test_tables_have_a_row_for_each_case():
 
 def test_the_largest_case_fits_two_gigabytes_of_hugepages():
     assert max(case.hugepage_bytes for case in report.CASES) < 2 << 30
+
+
+def test_the_chart_is_well_formed_and_has_a_curve_for_each_line():
+    lines = {"ours <1>": [(1000, 70, 69, 75), (1_000_000, 190, 180, 200)],
+             "testpmd io": [(1000, 30, 29, 31), (1_000_000, 68, 66, 70)]}
+    root = xml.etree.ElementTree.fromstring(chart.svg(lines))
+    texts = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"ours <1>", "testpmd io", "1,000", "1,000,000", "0"} <= set(texts)
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}circle"))) == 4
+
+
+def test_grid_lines_are_round_and_few():
+    for most in (7, 31, 64, 99, 190, 1200):
+        step = chart.step_of(most)
+        assert most / step <= 8.0001
+        assert f"{step:g}".lstrip("0.").rstrip("0") in ("1", "2", "5")

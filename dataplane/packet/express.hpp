@@ -131,8 +131,8 @@ template <bool stamped>
     const std::uint32_t advance = acknowledgement - highest;
     const Adjacency& adjacency = adjacencies[entry.adjacency];
     const std::uint32_t ttl = load8(at + ttl_at);
-    if (sequence - next > near_bytes || advance > near_bytes || acknowledgement < highest ||
-        (end ^ next) >= max_flight_bytes || total_bytes - plain_headers_bytes > entry.out_mss ||
+    if (sequence - next > near_bytes || acknowledgement < highest ||
+        ((end ^ next) | (acknowledgement ^ highest)) >= near_bytes || total_bytes - plain_headers_bytes > entry.out_mss ||
         ttl <= 1 || adjacency.header_bytes != ethernet_header_bytes) [[unlikely]] {
         return refused;
     }

@@ -221,7 +221,7 @@ void Flows::on_timer(FlowIndex flow) {
         }
         if (extra->second.reset_check_at != 0 && context_.now >= extra->second.reset_check_at) {
             extra->second.reset_check_at = 0;
-            check_reset(flow);
+            check_reset(flow, extra->second);
         }
     }
     if (due.phase == FlowRecord::Phase::live) {
@@ -249,11 +249,7 @@ void Flows::update_client(FlowIndex flow, Extra& extra) {
                 ? load(cold.peer_timestamp[visitor_leg]) + visitor.timestamp_delta
                 : cold.own_timestamp[client_leg] + timestamp_ms(context_.now);
     }
-    std::array<std::byte, max_built_segment_bytes> out;
-    const Adjacency& adjacency = adjacency_of_leg(flow, Leg::client);
-    const std::size_t length =
-        build_acknowledgement(out, adjacency, key_of_leg(flow, Leg::client), fields);
-    (void)context_.host.to_wire(adjacency.port_index, std::span(out).first(length));
+    acknowledge(flow, Leg::client, fields);
 }
 
 // ---- Events
@@ -272,18 +268,45 @@ void Flows::on_event(FlowIndex flow, std::uint32_t table_generation) {
         Extra& extra = extras_[flow];
         if (extra.reset_check_at == 0) {
             extra.reset_check_at = context_.now + reset_grace_ns;
+            extra.reset_progress = progress_of(flow);
+            extra.reset_probes = 0;
             arm(record(flow), extra.reset_check_at);
         }
     }
 }
 
-void Flows::check_reset(FlowIndex flow) {
+void Flows::check_reset(FlowIndex flow, Extra& extra) {
     const FlowCold& cold = context_.table.cold(flow);
     if (cold.reset_seen[0].load() != 0 || cold.reset_seen[1].load() != 0) {
         end(flow, EndReason::reset, ECONNRESET, context_.options.linger_ns);
-    } else {
+    } else if (progress_of(flow) != extra.reset_progress || extra.reset_probes == reset_probes) {
         context_.counters.add(SlowCounter::resets_refuted_total);
+    } else {
+        ++extra.reset_probes;
+        extra.reset_check_at = context_.now + reset_grace_ns;
+        for (const Leg leg : both_legs) {
+            probe(flow, leg);
+        }
     }
+}
+
+// One number before what the peer waits for: it acknowledges again if it lives, and resets with the
+// number that the other one waits for if it does not.
+void Flows::probe(FlowIndex flow, Leg leg) {
+    const DirectionEntry& from_peer = context_.table.direction(direction_of(flow, leg));
+    const DirectionEntry& back = context_.table.direction(direction_of(flow, other(leg)));
+    acknowledge(flow, leg,
+                {.sequence = load(from_peer.acknowledged) - 1,
+                 .acknowledgement = load(back.acknowledged) + back.acknowledgement_delta,
+                 .window = 0xffff,
+                 .timestamps = std::nullopt});
+}
+
+void Flows::acknowledge(FlowIndex flow, Leg leg, const SegmentFields& fields) {
+    std::array<std::byte, max_built_segment_bytes> out;
+    const Adjacency& adjacency = adjacency_of_leg(flow, leg);
+    const std::size_t length = build_acknowledgement(out, adjacency, key_of_leg(flow, leg), fields);
+    (void)context_.host.to_wire(adjacency.port_index, std::span(out).first(length));
 }
 
 bool Flows::close(std::uint32_t pair_slot, std::uint32_t generation) {
@@ -327,10 +350,7 @@ bool Flows::on_syn(DirectionIndex direction) {
         .acknowledgement = load(back.acknowledged) + back.acknowledgement_delta,
         .window = 0xffff,
         .timestamps = std::nullopt};
-    std::array<std::byte, max_built_segment_bytes> out;
-    const Adjacency& adjacency = adjacency_of_leg(flow, leg);
-    const std::size_t length = build_acknowledgement(out, adjacency, key_of_leg(flow, leg), fields);
-    (void)context_.host.to_wire(adjacency.port_index, std::span(out).first(length));
+    acknowledge(flow, leg, fields);
     context_.counters.add(SlowCounter::challenges_total);
     return false;
 }

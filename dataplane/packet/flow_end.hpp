@@ -53,8 +53,11 @@ static_assert(sizeof(FlowRecord) == 64);
 
 class Flows {
   public:
-    // A reset that the flow survives was forged (RFC 5961); its victim goes on at once.
+    // A reset that the flow survives was forged (RFC 5961); its victim goes on at once. A segment
+    // that came behind the reset refutes it only when it moved something: it may just have been
+    // overtaken. If nothing moves, both peers are asked so often whether they are still there.
     static constexpr base::Nanoseconds reset_grace_ns = 250 * base::millisecond_ns;
+    static constexpr std::uint8_t reset_probes = 4;
     // After a cut the kernel answers stragglers with resets itself, so it lingers only briefly.
     static constexpr base::Nanoseconds cut_linger_ns = base::second_ns;
     // Resets of a cut are sent again, for the first may have been lost or not have been exact.
@@ -96,6 +99,8 @@ class Flows {
         base::Nanoseconds update_client_at{0};
         base::Nanoseconds reset_check_at{0};
         SegmentFields client_update;
+        std::uint32_t reset_progress{0};  // when the reset was seen
+        std::uint8_t reset_probes{0};     // sent since
     };
     struct Lingering {
         FlowIndex flow;
@@ -110,7 +115,9 @@ class Flows {
     [[nodiscard]] std::uint32_t last_frame_tick(FlowIndex flow) const;
     [[nodiscard]] bool waits_for_acknowledgement(FlowIndex flow) const;
     void check(FlowIndex flow);
-    void check_reset(FlowIndex flow);
+    void check_reset(FlowIndex flow, Extra& extra);
+    void probe(FlowIndex flow, abi::Leg leg);
+    void acknowledge(FlowIndex flow, abi::Leg leg, const SegmentFields& fields);
     void update_client(FlowIndex flow, Extra& extra);
     void arm(FlowRecord& flow_record, base::Nanoseconds due);
     void end(FlowIndex flow, abi::EndReason reason, int error_number, base::Nanoseconds linger_ns);

@@ -55,18 +55,17 @@ std::uint32_t port_word(std::uint16_t source, std::uint16_t destination) {
     return std::bit_cast<std::uint32_t>(bytes);
 }
 
-std::uint8_t flags_of(const LegState& in, const LegState& out, bool limited) {
+std::uint8_t flags_of(const LegState& in, const LegState& out) {
     unsigned flags = 0;
     flags |= in.key.is_v4() ? 0U : flag_v6;
     flags |= in.timestamps ? flag_in_timestamps : 0U;
     flags |= out.timestamps ? flag_out_timestamps : 0U;
     flags |= in.sack && out.sack ? flag_sack : 0U;
-    flags |= limited ? flag_limited : 0U;
     flags |= out.window_scaling ? 0U : flag_no_window_scale;
     return static_cast<std::uint8_t>(flags);
 }
 
-void fill_direction(DirectionEntry& entry, const LegState& in, const LegState& out, bool limited) {
+void fill_direction(DirectionEntry& entry, const LegState& in, const LegState& out) {
     const bool v4 = in.key.is_v4();
     entry.in_source = v4 ? v4_word(in.key.peer_address) : fold(in.key.peer_address);
     entry.in_destination = v4 ? v4_word(in.key.own_address) : fold(in.key.own_address);
@@ -83,7 +82,7 @@ void fill_direction(DirectionEntry& entry, const LegState& in, const LegState& o
     entry.out_mss = out.peer_mss;
     entry.window_scales =
         static_cast<std::uint8_t>(in.peer_window_scale | out.own_window_scale << 4);
-    entry.flags = flags_of(in, out, limited);
+    entry.flags = flags_of(in, out);
     entry.other_fin.store(0, std::memory_order_relaxed);
     entry.next_sequence.store(in.rcv_nxt, std::memory_order_relaxed);
     entry.acknowledged.store(in.snd_nxt, std::memory_order_relaxed);
@@ -238,13 +237,15 @@ void FlowTable::fill(FlowIndex flow, const FlowState& state, std::uint64_t now_n
         BORE_CHECK(in.adjacency < adjacency_uses_.size(), "an adjacency that was never made");
         ++adjacency_uses_[in.adjacency].flow_count;
         DirectionEntry& entry = directions_[2 * std::size_t{flow} + leg];
-        fill_direction(entry, in, out,
-                       leg == 0 ? state.limited_to_client : state.limited_to_visitor);
+        fill_direction(entry, in, out);
+        const bool limited = leg == 0 ? state.limited_to_client : state.limited_to_visitor;
         entry.tunnel_index = state.tunnel_index;
         entry.last_seen.store(activity_tick(now_ns), std::memory_order_relaxed);
         // Frames of the visitor carry the acknowledgements to the client.
-        entry.state.store(leg == 0 && holds_acks ? state_ack_hold : std::uint8_t{0},
-                          std::memory_order_relaxed);
+        entry.state.store(
+            static_cast<std::uint8_t>((leg == 0 && holds_acks ? state_ack_hold : 0) |
+                                      (limited ? state_limited : 0)),
+            std::memory_order_relaxed);
         cold.first_sequence[leg].store(in.rcv_nxt, std::memory_order_relaxed);
         cold.first_acknowledgement[leg] = in.snd_nxt;
         cold.own_timestamp[leg] = in.own_timestamp - timestamp_ms(now_ns);

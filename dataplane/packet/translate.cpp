@@ -25,28 +25,37 @@ enum class Position : std::uint8_t {
     out_of_window,  // far ahead of anything that its receiver can have allowed
 };
 
-// Old numbers pass: late retransmissions and keepalive probes carry them.
+bool in_one_block(std::uint32_t left, std::uint32_t right) {
+    return (left ^ right) < near_bytes;
+}
+
+// Old numbers pass: late retransmissions and keepalive probes carry them. What moves next_sequence
+// must begin inside the receiver's window.
 Position judge_sequence(const TcpView& view, const Passage& passage) {
     const std::uint32_t next = passage.entry.next_sequence.load(std::memory_order_relaxed);
-    if (view.sequence - next <= near_bytes) {
+    const std::uint32_t end = view.sequence + view.sequence_bytes();
+    const bool moves = sequence_after(end, next) || sequence_after(view.sequence, next);
+    if (moves && !(in_one_block(end, next) && view.sequence - next <= near_bytes)) {
+        const std::uint32_t edge = passage.other.window_edge.load(std::memory_order_relaxed) -
+                                   passage.entry.sequence_delta;
+        if (sequence_after(view.sequence, edge)) {
+            return Position::out_of_window;
+        }
+    }
+    if (!sequence_before(view.sequence, next)) {
         return Position::usual;
     }
-    if (sequence_before(view.sequence, next)) {
-        const std::uint32_t first =
-            passage.cold.first_sequence[passage.in_index()].load(std::memory_order_relaxed);
-        return sequence_before(view.sequence, first) ? Position::early : Position::usual;
-    }
-    const std::uint32_t edge =
-        passage.other.window_edge.load(std::memory_order_relaxed) - passage.entry.sequence_delta;
-    return sequence_after(view.sequence, edge) ? Position::out_of_window : Position::usual;
+    const std::uint32_t first =
+        passage.cold.first_sequence[passage.in_index()].load(std::memory_order_relaxed);
+    return sequence_before(view.sequence, first) ? Position::early : Position::usual;
 }
 
 Position judge_acknowledgement(const TcpView& view, const Passage& passage) {
     const std::uint32_t highest = passage.entry.acknowledged.load(std::memory_order_relaxed);
-    if (view.acknowledgement - highest <= near_bytes) {
-        return Position::usual;
-    }
-    if (sequence_after(view.acknowledgement, highest)) {
+    if (!sequence_before(view.acknowledgement, highest)) {
+        if (in_one_block(view.acknowledgement, highest)) {
+            return Position::usual;
+        }
         const std::uint32_t sent = passage.other.next_sequence.load(std::memory_order_relaxed) -
                                    passage.entry.acknowledgement_delta;
         return sequence_after(view.acknowledgement, sent) ? Position::out_of_window
@@ -364,24 +373,46 @@ std::uint32_t note_other_fin(std::uint32_t acknowledgement, std::uint32_t advanc
         sequence_before(acknowledgement, fin_end)) {
         return advance;
     }
+    // Who has sent FIN sends nothing behind it. If something came, it was somebody else's.
+    const std::uint32_t sent = passage.other.next_sequence.load(std::memory_order_relaxed) -
+                               passage.entry.acknowledgement_delta;
+    if (sequence_after(sent, fin_end)) {
+        cold.fin_seen[out].store(0, std::memory_order_relaxed);
+        passage.entry.other_fin.store(0, std::memory_order_relaxed);
+        return advance;
+    }
     // Store and load in one order for both workers, so that the later one sees both flags.
     cold.fin_acknowledged[out].store(1);
     outcome.flow_event = cold.fin_acknowledged[passage.in_index()].load() != 0;
     return sequence_before(acknowledgement - advance, fin_end) ? advance - 1 : advance;
 }
 
+// Only a FIN behind everything seen so far counts: an old number is that of a retransmission, which
+// was noted before, or a guess.
 void note_fin(const TcpView& view, const Passage& passage) {
     const std::size_t in = passage.in_index();
-    if (passage.cold.fin_acknowledged[in].load(std::memory_order_relaxed) != 0) {
+    const std::uint32_t end = view.sequence + view.sequence_bytes();
+    FlowCold& cold = passage.cold;
+    if (cold.fin_acknowledged[in].load(std::memory_order_relaxed) != 0 ||
+        end != passage.entry.next_sequence.load(std::memory_order_relaxed)) {
         return;
     }
-    passage.cold.fin_end[in].store(view.sequence + view.sequence_bytes(),
-                                   std::memory_order_relaxed);
-    passage.cold.fin_seen[in].store(1, std::memory_order_relaxed);
+    cold.fin_end[in].store(end, std::memory_order_relaxed);
+    cold.fin_seen[in].store(1, std::memory_order_relaxed);
     passage.other.other_fin.store(1, std::memory_order_release);
 }
 
-void note_reset(const Passage& passage, Outcome& outcome) {
+// A receiver ends its connection by the one number that it waits for (RFC 5961, 3.2): behind all
+// that its peer has sent, or what it acknowledged last. Another number of its window makes it ask
+// back, and a genuine sender then answers with the right one. So only these two count; the others
+// pass, for the receiver to judge.
+void note_reset(const TcpView& view, const Passage& passage, Outcome& outcome) {
+    const std::uint32_t next = passage.entry.next_sequence.load(std::memory_order_relaxed);
+    const std::uint32_t acknowledged =
+        passage.other.acknowledged.load(std::memory_order_relaxed) - passage.entry.sequence_delta;
+    if (view.sequence != next && view.sequence != acknowledged) {
+        return;
+    }
     if (passage.cold.reset_seen[passage.in_index()].exchange(1) == 0) {
         outcome.flow_event = true;
     }
@@ -419,7 +450,7 @@ void note(const TcpView& view, const Passage& passage, const Moment& moment, Tal
     tally.trimmed += static_cast<std::uint32_t>(draft.renew_checksum);
     outcome.payload_bytes = view.payload_bytes;
     if (has(view.flags, tcp_rst)) {
-        note_reset(passage, outcome);
+        note_reset(view, passage, outcome);
         return;
     }
     const std::uint8_t state = entry.state.load(std::memory_order_relaxed);

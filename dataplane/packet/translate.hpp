@@ -30,8 +30,10 @@
 
 namespace bore::packet {
 
-// Numbers that run ahead by up to this much are taken as they are; beyond that they are compared
-// with what the other direction has seen, which another core may be writing.
+// Numbers that move within a block of this size are taken as they are. Where they cross into the
+// next one, they are compared with what the other direction has seen, which another core may be
+// writing: once in 45 full segments. A distance from the latest number would not do instead of the
+// block's border: whoever forges numbers could walk on it as far as he likes.
 inline constexpr std::uint32_t near_bytes = 65'536;
 // Nobody has more than this unacknowledged: the largest window is 65535 << 14.
 inline constexpr std::uint32_t max_flight_bytes = 1U << 30U;
@@ -99,12 +101,14 @@ template <bool is_v6>
 
 // The window field for the other leg: the relay's scale there, rounded down, but never to zero what
 // was not zero (that would stop the sender until a probe). Moves window_edge, never back: segments
-// that were sent before a window shrank are still under way.
+// that were sent before a window shrank are still under way; nor by an old segment, which anybody
+// can have.
 inline std::uint16_t translate_window(std::uint16_t window, std::uint32_t acknowledgement,
                                       DirectionEntry& entry, Tally& tally) {
     const std::uint32_t bytes = std::uint32_t{window} << (entry.window_scales & 0x0fU);
     const std::uint32_t edge = acknowledgement + bytes;
-    if (sequence_after(edge, entry.window_edge.load(std::memory_order_relaxed))) {
+    if (!sequence_before(acknowledgement, entry.acknowledged.load(std::memory_order_relaxed)) &&
+        sequence_after(edge, entry.window_edge.load(std::memory_order_relaxed))) {
         entry.window_edge.store(edge, std::memory_order_relaxed);
     }
     std::uint32_t scaled = bytes >> (entry.window_scales >> 4U);
@@ -223,8 +227,9 @@ template <bool is_v6>
     const bool options_usual =
         plain || (header_bytes == stamped_header_bytes && stamps == both_timestamps &&
                   word32(tcp + tcp_header_bytes) == usual_option_word);
-    const auto ends = static_cast<std::uint8_t>(entry.state.load(std::memory_order_relaxed) |
-                                                entry.other_fin.load(std::memory_order_relaxed));
+    const auto ends = static_cast<std::uint8_t>(
+        (entry.state.load(std::memory_order_relaxed) & ~state_limited) |
+        entry.other_fin.load(std::memory_order_relaxed));
     const auto odd_flags = static_cast<std::uint8_t>(
         ((view.flags | tcp_psh) ^ (tcp_ack | tcp_psh)) | view.reserved_flags | ends);
     return options_usual && odd_flags == 0 &&
@@ -278,10 +283,9 @@ template <bool is_v6>
     const std::uint32_t next = entry.next_sequence.load(std::memory_order_relaxed);
     const std::uint32_t highest = entry.acknowledged.load(std::memory_order_relaxed);
     const std::uint32_t end = view.sequence + view.payload_bytes;
-    // Neither may a count wrap here, that is FlowCold's affair.
     const bool numbers_usual =
-        (view.sequence - next <= near_bytes) & (view.acknowledgement - highest <= near_bytes) &
-        (view.acknowledgement >= highest) & (((end ^ next) & ~(max_flight_bytes - 1)) == 0);
+        (view.sequence - next <= near_bytes) & (view.acknowledgement >= highest) &
+        (((end ^ next) | (view.acknowledgement ^ highest)) < near_bytes);
     if (!numbers_usual || !looks_usual<is_v6>(frame, view, passage)) [[unlikely]] {
         return false;
     }

@@ -6,6 +6,7 @@
 #include <rte_lcore.h>
 #include <rte_log.h>
 #include <sched.h>
+#include <sys/resource.h>
 
 #include <array>
 #include <csignal>
@@ -115,6 +116,24 @@ std::string cpu_list(const cpu_set_t& cpus) {
     }
     return list;
 }
+
+// rte_eal_init() raises the limit of open files to its maximum. How many there may be is not its
+// business but the operator's.
+class DescriptorLimitGuard {
+  public:
+    DescriptorLimitGuard() : known_(::getrlimit(RLIMIT_NOFILE, &limit_) == 0) {}
+    ~DescriptorLimitGuard() {
+        if (known_) {
+            (void)::setrlimit(RLIMIT_NOFILE, &limit_);
+        }
+    }
+    DescriptorLimitGuard(const DescriptorLimitGuard&) = delete;
+    DescriptorLimitGuard& operator=(const DescriptorLimitGuard&) = delete;
+
+  private:
+    rlimit limit_{};
+    bool known_;
+};
 
 // DPDK derives the CPUs of its own threads from those of the thread that starts it and pins that
 // thread, and the threads inherit its signal mask. This gives it the CPUs and the mask it shall
@@ -251,6 +270,7 @@ std::expected<std::unique_ptr<Eal>, std::string> make_eal(const EalOptions& opti
     }
     eal_was_started = true;
     CallingThreadGuard guard{options};
+    const DescriptorLimitGuard descriptors;
     std::vector<std::string> arguments = eal_arguments(options, devices, guard.dpdk_cpus());
     // rte_eal_init() keeps and permutes the pointers: copies of the strings that it may change.
     static std::vector<std::string> kept;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <deque>
@@ -35,6 +36,10 @@ constexpr std::size_t events_per_poll = 1'024;
 // Hand-offs end within their own deadlines; the stream engine goes on taking their fall-backs until
 // then, and is told of a drain after it.
 constexpr base::Nanoseconds handoff_grace_ns = 3 * base::second_ns;
+// At the end the kernel's last frames are waited for until none came for the first time, and no
+// longer than the second. The peers' answers take a round trip, which the first allows for.
+constexpr base::Nanoseconds farewell_quiet_ns = 50 * base::millisecond_ns;
+constexpr base::Nanoseconds farewell_most_ns = 500 * base::millisecond_ns;
 
 // A pair as the control thread sees it. Generations are odd while a pair is live in the slot.
 struct Slot {
@@ -61,8 +66,7 @@ std::expected<void, std::string> pin(std::thread& thread, int cpu, const std::st
     const int error = ::pthread_setaffinity_np(thread.native_handle(), sizeof set, &set);
     if (error != 0) {
         return std::unexpected("cpus: " + name + " cannot run on CPU " + std::to_string(cpu) +
-                               " (" + std::strerror(error) +
-                               "); name CPUs of this machine's set");
+                               " (" + std::strerror(error) + "); name CPUs of this machine's set");
     }
     return {};
 }
@@ -71,10 +75,7 @@ class PacketEngine final : public abi::Engine {
   public:
     PacketEngine(const PacketEngineOptions& options, std::vector<EnginePort> ports,
                  abi::Statistics& statistics, abi::TunnelTable& tunnels)
-        : options_(options),
-          ports_(std::move(ports)),
-          statistics_(statistics),
-          tunnels_(tunnels) {}
+        : options_(options), ports_(std::move(ports)), statistics_(statistics), tunnels_(tunnels) {}
     ~PacketEngine() override;
 
     [[nodiscard]] std::expected<void, std::string> start(packet::TableMemory& memory);
@@ -106,6 +107,7 @@ class PacketEngine final : public abi::Engine {
     [[nodiscard]] bool take_slow_path_events(std::vector<PairEnded>& events);
     [[nodiscard]] bool take_stream_events(std::vector<PairEnded>& events);
     void drain_stream_when_due();
+    void let_the_kernel_finish();
 
     PacketEngineOptions options_;
     std::vector<EnginePort> ports_;
@@ -208,9 +210,8 @@ std::expected<void, std::string> PacketEngine::start_workers() {
         std::thread([this, registered] { registered([this] { slow_path_->run(); }); });
     std::expected<void, std::string> started = pin(slow_path_thread_, -1, "bore-slow-path");
     for (std::uint32_t index = 0; index < options_.worker_count && started; ++index) {
-        worker_threads_.emplace_back([this, registered, index] {
-            registered([this, index] { workers_[index]->run(); });
-        });
+        worker_threads_.emplace_back(
+            [this, registered, index] { registered([this, index] { workers_[index]->run(); }); });
         const int cpu = options_.cpus.empty() ? -1 : options_.cpus[index % options_.cpus.size()];
         started = pin(worker_threads_.back(), cpu, "bore-packet-" + std::to_string(index));
     }
@@ -227,6 +228,25 @@ std::expected<void, std::string> PacketEngine::start_workers() {
     return started;
 }
 
+// The control plane has closed its sockets by now. What the kernel still has to tell their peers,
+// the FINs of tunnels above all, must reach the wire before nobody carries it any more.
+void PacketEngine::let_the_kernel_finish() {
+    const auto sent = [this] {
+        return statistics_.slow_path().get(abi::SlowPathCounter::frames_from_kernel_total);
+    };
+    const base::Nanoseconds end = base::monotonic_now() + farewell_most_ns;
+    base::Nanoseconds quiet_since = base::monotonic_now();
+    std::uint64_t before = sent();
+    for (base::Nanoseconds now = quiet_since; now < end && now - quiet_since < farewell_quiet_ns;
+         now = base::monotonic_now()) {
+        std::this_thread::sleep_for(std::chrono::milliseconds{1});
+        if (const std::uint64_t now_sent = sent(); now_sent != before) {
+            before = now_sent;
+            quiet_since = now;
+        }
+    }
+}
+
 PacketEngine::~PacketEngine() {
     if (slow_path_thread_.joinable()) {
         drain(0);
@@ -238,6 +258,7 @@ PacketEngine::~PacketEngine() {
                 std::this_thread::yield();
             }
         }
+        let_the_kernel_finish();
         command({.kind = SlowPathCommand::Kind::stop});
         slow_path_thread_.join();
     }
@@ -459,8 +480,8 @@ void PacketEngine::drain_stream_when_due() {
 }  // namespace
 
 std::expected<std::unique_ptr<abi::Engine>, std::string> make_packet_engine(
-    const PacketEngineOptions& options, std::vector<EnginePort> ports,
-    packet::TableMemory& memory, abi::Statistics& statistics, abi::TunnelTable& tunnels) {
+    const PacketEngineOptions& options, std::vector<EnginePort> ports, packet::TableMemory& memory,
+    abi::Statistics& statistics, abi::TunnelTable& tunnels) {
     BORE_CHECK(options.worker_count == statistics.packet_shape().worker_count &&
                    ports.size() == statistics.packet_shape().port_count,
                "one block of statistics per packet worker and port");

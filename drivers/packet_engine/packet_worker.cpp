@@ -64,6 +64,9 @@ void PacketWorker::run() {
             }
         }
     }
+    // The slow path has ended and puts nothing in any more: its last resets go out.
+    while (take_injected(base::monotonic_now())) {
+    }
     for (std::size_t count = 1; count > 0;) {
         count = shaper_.abandon(frames_);
         release(std::span(frames_).first(count));

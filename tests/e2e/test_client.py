@@ -231,7 +231,9 @@ def test_waits_for_a_relay_that_comes_later(start_relay, start_client, service):
     check_echo(client.public_port(15))
 
 
-@pytest.mark.parametrize("stop", ["kill", "term"])
+@pytest.mark.parametrize("stop", [
+    pytest.param("kill", marks=pytest.mark.stream_only("a killed packet engine takes its addresses along: nobody is left to send a FIN")),
+    "term"])
 def test_no_reconnect_ends_with_the_relay(start_relay, start_client, stop):
     relay = start_relay(check_stop=False)
     client = start_client("3000", "--to", site.relay(), "--no-reconnect")

@@ -228,6 +228,7 @@ def test_small_exchanges_stay_quick_after_bulk(relay, through, keep):
         assert sorted(waits)[15] < 0.01 and max(waits) < 0.15, f"round trips after bulk took {sorted(waits)[-5:]}"
 
 
+@pytest.mark.stream_only("the peers acknowledge each other: Nagle's algorithm of one waits for the delayed ACK of the other")
 @by(*OURS)
 def test_exchanges_of_20_kb_do_not_wait_for_acknowledgements(relay, through, keep):
     """8 kB writes with Nagle on, as the Rust client makes them; the relay acknowledges at once."""

@@ -153,10 +153,40 @@ TEST_F(FlowEndTest, AResetAfterWhichTheFlowGoesOnEndsNothing) {
     event();
     now += 100 * millisecond_ns;
     table->cold(flow).reset_seen[0].store(0);  // the packet path saw a segment behind it
+    sends(Leg::visitor, 10);
     pass_time(second_ns);
     EXPECT_TRUE(host.ends.empty());
     EXPECT_EQ(count(Counter::resets_refuted_total), 1U);
+    EXPECT_TRUE(host.wire.empty());
     EXPECT_FALSE(slow->idle());
+}
+
+TEST_F(FlowEndTest, ASegmentThatAResetOvertookRefutesNothing) {
+    begin();
+    table->cold(flow).reset_seen[0].store(1);
+    event();
+    table->cold(flow).reset_seen[0].store(0);  // an old segment came in late
+    pass_time(Flows::reset_grace_ns + 5 * millisecond_ns);
+    ASSERT_EQ(host.wire.size(), 2U);  // both peers are asked
+    EXPECT_EQ(host.wire[0].segment().sequence, to_visitor_next - 1);
+    EXPECT_EQ(host.wire[0].segment().acknowledgement, visitor_next);
+    EXPECT_EQ(host.wire[1].segment().sequence, to_client_next - 1);
+    table->cold(flow).reset_seen[1].store(1);  // and one is no longer there
+    event();
+    pass_time(Flows::reset_grace_ns + 5 * millisecond_ns);
+    ASSERT_EQ(host.ends.size(), 1U);
+    EXPECT_EQ(host.ends[0].reason, EndReason::reset);
+}
+
+TEST_F(FlowEndTest, AnIdleFlowSurvivesAForgedReset) {
+    begin();
+    table->cold(flow).reset_seen[0].store(1);
+    event();
+    table->cold(flow).reset_seen[0].store(0);
+    pass_time(10 * second_ns);
+    EXPECT_EQ(host.wire.size(), 2U * Flows::reset_probes);
+    EXPECT_TRUE(host.ends.empty());
+    EXPECT_EQ(count(Counter::resets_refuted_total), 1U);
 }
 
 // ---- Timeouts

@@ -367,7 +367,7 @@ class LimitedPipelineTest : public PipelineTest {
   protected:
     LimitedPipelineTest() {
         tunnels_.entry(3).set({.to_client_bytes_per_second = 1'000'000});
-        entry(Leg::visitor).flags |= flag_limited;
+        entry(Leg::visitor).state |= state_limited;
         pipeline_.set_shaper(&shaper_);
     }
     void give_data(std::size_t size) {
