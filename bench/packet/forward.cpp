@@ -78,8 +78,9 @@ class Wires final : public packet::Outlet {
 };
 
 // A capture repeats itself, a connection does not: every round of the file, the sequence numbers of
-// its segments go on where the round before ended. (Their checksums are then wrong, which nobody
-// notices: the packet path changes them by differences.)
+// its segments go on where the round before ended, and they acknowledge what the other port has
+// sent two rounds ago at the latest. (Their checksums are then wrong, which nobody notices: the
+// packet path changes them by differences.)
 class Rounds {
   public:
     Rounds(std::uint32_t packet_count, std::uint32_t payload_bytes)
@@ -92,10 +93,12 @@ class Rounds {
         const std::size_t sequence_at = 14U + (ipv6 ? 40U : 20U) + 4U;
         for (Frame& frame : frames) {
             std::byte* at = frame.data + sequence_at;
-            packet::store32(at, packet::load32(at) + moved_);
+            packet::store32(at, packet::load32(at) + sent_bytes_);
+            packet::store32(at + 4, packet::load32(at + 4) + acknowledged_bytes_);
             if (++position_ == packet_count_) {
                 position_ = 0;
-                moved_ += payload_bytes_;
+                acknowledged_bytes_ = sent_bytes_;
+                sent_bytes_ += payload_bytes_;
             }
         }
     }
@@ -104,7 +107,8 @@ class Rounds {
     std::uint32_t packet_count_;
     std::uint32_t payload_bytes_;
     std::uint32_t position_{0};
-    std::uint32_t moved_{0};
+    std::uint32_t sent_bytes_{0};          // by each flow in the rounds before this one
+    std::uint32_t acknowledged_bytes_{0};  // of the other port's
 };
 
 class Forwarder {

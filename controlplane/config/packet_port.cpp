@@ -11,7 +11,7 @@ namespace {
 
 using Parsed = std::expected<void, std::string>;
 
-constexpr std::uint32_t lowest_mtu = 576;   // RFC 791: every host takes so much
+constexpr std::uint32_t lowest_mtu = 576;  // RFC 791: every host takes so much
 constexpr std::uint32_t highest_mtu = 9600;
 constexpr std::size_t max_interface_name = 15;  // IFNAMSIZ - 1
 
@@ -106,8 +106,8 @@ std::vector<std::string_view> pieces_of(const std::vector<std::string>& items) {
 
 Parsed check(const PacketPort& port) {
     if (port.addresses.empty()) {
-        return std::unexpected("has no address for " + port.device +
-                               "; add one, as in " + port.device + ",address=192.0.2.10/24");
+        return std::unexpected("has no address for " + port.device + "; add one, as in " +
+                               port.device + ",address=192.0.2.10/24");
     }
     return {};
 }
@@ -117,8 +117,8 @@ Parsed check(const PacketPort& port) {
 std::string PacketPort::to_string() const {
     std::string text = device;
     for (const InterfaceAddress& address : addresses) {
-        text += ",address=" + address.address.to_string() + "/" +
-                std::to_string(address.prefix_bits);
+        text +=
+            ",address=" + address.address.to_string() + "/" + std::to_string(address.prefix_bits);
     }
     for (const IpAddress& gateway : gateways) {
         text += ",gateway=" + gateway.to_string();

@@ -66,8 +66,7 @@ std::uint32_t packet_workers(const ServerConfig& config, const std::vector<int>&
         return *config.workers;
     }
     if (!cpus.empty()) {
-        return static_cast<std::uint32_t>(
-            std::min<std::size_t>(cpus.size(), config::max_workers));
+        return static_cast<std::uint32_t>(std::min<std::size_t>(cpus.size(), config::max_workers));
     }
     return config::worker_count(config, std::thread::hardware_concurrency());
 }
@@ -174,9 +173,8 @@ std::expected<void, std::string> open_kernel_side(const ServerConfig& config,
     for (std::size_t index = 0; index < parts.ports.size(); ++index) {
         const config::PacketPort& port = config.packet_ports[index];
         const packet::PortInfo& info = parts.ports[index].port->info();
-        drivers::ExceptionInterfaceOptions options{.name = interface_name(port, index),
-                                                   .mac = info.mac,
-                                                   .mtu_bytes = info.mtu_bytes};
+        drivers::ExceptionInterfaceOptions options{
+            .name = interface_name(port, index), .mac = info.mac, .mtu_bytes = info.mtu_bytes};
         for (const config::InterfaceAddress& address : port.addresses) {
             options.addresses.push_back(address.address.to_string() + "/" +
                                         std::to_string(address.prefix_bits));
@@ -220,8 +218,7 @@ std::expected<PacketParts, std::string> open_all(const ServerConfig& config, Log
     }
     const std::vector<int> cpus = packet_cpus(config);
     parts.shape.packet_workers = packet_workers(config, cpus);
-    parts.shape.stream_workers =
-        config::worker_count(config, std::thread::hardware_concurrency());
+    parts.shape.stream_workers = config::worker_count(config, std::thread::hardware_concurrency());
     if (auto eal = open_eal(config, *devices, cpus, log, parts); !eal) {
         return std::unexpected(eal.error());
     }
@@ -281,8 +278,8 @@ std::uint16_t largest_payload(const ServerConfig& config,
 
 }  // namespace
 
-std::expected<std::optional<PacketParts>, std::string> open_packet_ports(
-    const ServerConfig& config, Log& log) {
+std::expected<std::optional<PacketParts>, std::string> open_packet_ports(const ServerConfig& config,
+                                                                         Log& log) {
     if (config.engine == EngineChoice::stream || config.packet_ports.empty()) {
         return std::nullopt;
     }
@@ -301,9 +298,11 @@ std::expected<std::optional<PacketParts>, std::string> open_packet_ports(
     return parts ? std::optional<PacketParts>(std::move(*parts)) : std::nullopt;
 }
 
-std::expected<std::unique_ptr<abi::Engine>, std::string> make_engine(
-    const ServerConfig& config, std::uint32_t worker_count, PacketParts* parts,
-    abi::Statistics& statistics, abi::TunnelTable& tunnels) {
+std::expected<std::unique_ptr<abi::Engine>, std::string> make_engine(const ServerConfig& config,
+                                                                     std::uint32_t worker_count,
+                                                                     PacketParts* parts,
+                                                                     abi::Statistics& statistics,
+                                                                     abi::TunnelTable& tunnels) {
     drivers::StreamEngineOptions stream = stream_options(config, worker_count);
     if (parts == nullptr) {
         stream.cpus = to_ints(config.cpus);
@@ -323,8 +322,8 @@ std::expected<std::unique_ptr<abi::Engine>, std::string> make_engine(
     options.on_thread_start = [] { (void)drivers::Eal::register_thread(); };
     options.on_thread_end = [] { drivers::Eal::unregister_thread(); };
     options.power_pause = drivers::has_power_pause() ? &drivers::power_pause : nullptr;
-    return drivers::make_packet_engine(options, std::move(parts->ports), *parts->memory,
-                                       statistics, tunnels);
+    return drivers::make_packet_engine(options, std::move(parts->ports), *parts->memory, statistics,
+                                       tunnels);
 }
 
 }  // namespace bore::relay

@@ -117,8 +117,8 @@ int run(config::LoadedServer loaded, Arguments arguments) {
     log.count_dropped_in(statistics.control());
     // 5. Engine
     abi::TunnelTable tunnels(statistics.tunnel_capacity());
-    auto engine =
-        relay::make_engine(loaded.config, worker_count, parts ? &*parts : nullptr, statistics, tunnels);
+    auto engine = relay::make_engine(loaded.config, worker_count, parts ? &*parts : nullptr,
+                                     statistics, tunnels);
     if (!engine) {
         log.error(engine.error());
         return 1;

@@ -116,16 +116,17 @@ enum class StreamReason : std::uint8_t { BORE_STREAM_REASONS(BORE_ENUMERATOR) co
     X(handoff_drained_bytes_total, counter,                                                        \
       "Bytes that the kernel had and delivered before a hand-off.")                                \
     X(handoff_replayed_frames_total, counter, "Held frames replayed after a hand-off.")            \
-    X(handoff_ns_total, counter, "Processor time of successful hand-offs, in sum.")            \
-    X(handoff_frozen_ns_total, counter, "Time that connections were frozen, in sum.")          \
-    X(handoff_frozen_under_8us_total, counter, "Hand-offs with the connection frozen for less than 8 us.") \
-    X(handoff_frozen_under_16us_total, counter, "The same for 8 to 16 us.")                    \
-    X(handoff_frozen_under_32us_total, counter, "The same for 16 to 32 us.")                   \
-    X(handoff_frozen_under_64us_total, counter, "The same for 32 to 64 us.")                   \
-    X(handoff_frozen_under_128us_total, counter, "The same for 64 to 128 us.")                 \
-    X(handoff_frozen_under_256us_total, counter, "The same for 128 to 256 us.")                \
-    X(handoff_frozen_under_1024us_total, counter, "The same for 256 to 1024 us.")              \
-    X(handoff_frozen_over_1024us_total, counter, "The same for 1024 us and more.")             \
+    X(handoff_ns_total, counter, "Processor time of successful hand-offs, in sum.")                \
+    X(handoff_frozen_ns_total, counter, "Time that connections were frozen, in sum.")              \
+    X(handoff_frozen_under_8us_total, counter,                                                     \
+      "Hand-offs with the connection frozen for less than 8 us.")                                  \
+    X(handoff_frozen_under_16us_total, counter, "The same for 8 to 16 us.")                        \
+    X(handoff_frozen_under_32us_total, counter, "The same for 16 to 32 us.")                       \
+    X(handoff_frozen_under_64us_total, counter, "The same for 32 to 64 us.")                       \
+    X(handoff_frozen_under_128us_total, counter, "The same for 64 to 128 us.")                     \
+    X(handoff_frozen_under_256us_total, counter, "The same for 128 to 256 us.")                    \
+    X(handoff_frozen_under_1024us_total, counter, "The same for 256 to 1024 us.")                  \
+    X(handoff_frozen_over_1024us_total, counter, "The same for 1024 us and more.")                 \
     X(stream_policy_total, counter, "Pairs on the stream engine: the tunnel's policy.")            \
     X(stream_not_on_port_total, counter, "Pairs on the stream engine: not through a packet port.") \
     X(stream_sack_differs_total, counter, "Pairs on the stream engine: SACK on one leg only.")     \

@@ -1,6 +1,7 @@
 // The memory that holds all counters: the control thread's block, one block per worker, packet
-// worker and port, one of the slow path, one row per writer and tunnel. Anonymous zero pages, so that rows never touched cost nothing. Made by main
-// before any thread starts and gone after the last one ended.
+// worker and port, one of the slow path, one row per writer and tunnel. Anonymous zero pages, so
+// that rows never touched cost nothing. Made by main before any thread starts and gone after the
+// last one ended.
 #pragma once
 
 #include <cstddef>

@@ -110,7 +110,8 @@ template <bool stamped>
     const std::byte* const fields = reinterpret_cast<const std::byte*>(&entry);
     const std::uint64_t in_addresses = word64(fields + offsetof(DirectionEntry, in_source));
     const std::uint32_t in_ports = entry.in_ports;
-    // Of the flags only timestamps count here; a rate and IPv6 go the general way.
+    // Of the flags only timestamps count here; IPv6 goes the general way, and so
+    // does whatever has a bit in `state`, a rate among them.
     constexpr std::uint8_t harmless = flag_sack | flag_no_window_scale;
     const auto flags = static_cast<std::uint8_t>(entry.flags & ~harmless);
     const std::uint32_t special =
@@ -132,8 +133,9 @@ template <bool stamped>
     const Adjacency& adjacency = adjacencies[entry.adjacency];
     const std::uint32_t ttl = load8(at + ttl_at);
     if (sequence - next > near_bytes || acknowledgement < highest ||
-        ((end ^ next) | (acknowledgement ^ highest)) >= near_bytes || total_bytes - plain_headers_bytes > entry.out_mss ||
-        ttl <= 1 || adjacency.header_bytes != ethernet_header_bytes) [[unlikely]] {
+        ((end ^ next) | (acknowledgement ^ highest)) >= near_bytes ||
+        total_bytes - plain_headers_bytes > entry.out_mss || ttl <= 1 ||
+        adjacency.header_bytes != ethernet_header_bytes) [[unlikely]] {
         return refused;
     }
     const std::uint32_t window = load16(at + window_at);

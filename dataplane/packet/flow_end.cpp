@@ -50,6 +50,14 @@ SlowCounter counter_of(EndReason reason) {
     return SlowCounter::flows_ended_error_total;
 }
 
+// The window that the peer of this direction has announced, as the other leg's peer is told it.
+std::uint16_t window_of(const DirectionEntry& from_peer) {
+    const std::uint32_t bytes = load(from_peer.window_edge) - load(from_peer.acknowledged);
+    const std::uint32_t window = bytes >> (from_peer.window_scales >> 4U);
+    return static_cast<std::uint16_t>(
+        std::min(window + static_cast<std::uint32_t>(window == 0 && bytes != 0), 0xffffU));
+}
+
 }  // namespace
 
 FlowRecord& Flows::record(FlowIndex flow) {
@@ -125,8 +133,45 @@ bool Flows::waits_for_acknowledgement(FlowIndex flow) const {
     });
 }
 
+// The rate of the tunnel may have come or gone since the flow began.
+void Flows::follow_limits(FlowIndex flow, const abi::TunnelLimits& limits) {
+    const std::array rates{limits.to_client_bytes_per_second, limits.to_visitor_bytes_per_second};
+    for (const Leg leg : both_legs) {
+        auto& state = context_.table.direction(direction_of(flow, leg)).state;
+        if (rates[static_cast<std::size_t>(leg)] != 0) {
+            state.fetch_or(state_limited);
+        } else {
+            state.fetch_and(static_cast<std::uint8_t>(~state_limited));
+        }
+    }
+}
+
+// A peer of which nothing was heard for the time after which the kernel asks its connections
+// (tcp_keepalive_time) is asked in its way: 9 times, 75 s apart. False: it is gone.
+bool Flows::keep_alive(FlowIndex flow) {
+    FlowRecord& live = record(flow);
+    bool silent = false;
+    for (const Leg leg : both_legs) {
+        const auto seen = context_.table.direction(direction_of(flow, leg))
+                              .last_seen.load(std::memory_order_relaxed);
+        const auto age = static_cast<std::uint16_t>(activity_tick(context_.now) - seen);
+        if ((base::Nanoseconds{age} << activity_tick_shift) >= keepalive_idle_ns) {
+            silent = true;
+            probe(flow, leg);
+        }
+    }
+    live.probes = (silent ? live.probes + 1 : 0) & 0x0fU;
+    return live.probes <= keepalive_probes;
+}
+
 void Flows::check(FlowIndex flow) {
     FlowRecord& live = record(flow);
+    // The packet path's word about an end may have been lost in a full ring.
+    on_event(flow, context_.table.cold(flow).generation.load(std::memory_order_relaxed));
+    if (live.phase != FlowRecord::Phase::live) {
+        return;
+    }
+    follow_limits(flow, limits_of(flow));
     const std::uint32_t last_frame = last_frame_tick(flow);
     if (const std::uint32_t progress = progress_of(flow); progress != live.progress) {
         live.progress = progress;
@@ -171,6 +216,13 @@ void Flows::check(FlowIndex flow) {
         cut(flow, EndReason::error, ETIMEDOUT);
         return;
     }
+    if (!keep_alive(flow)) {
+        cut(flow, EndReason::error, ETIMEDOUT);
+        return;
+    }
+    if (live.probes != 0) {
+        period = std::min(period, keepalive_interval_ns);
+    }
     arm(live, std::min(deadline, context_.now + period));
 }
 
@@ -184,7 +236,7 @@ void Flows::arm(FlowRecord& flow_record, base::Nanoseconds due) {
     context_.arm(flow_record, due);
 }
 
-void Flows::limits_changed() {
+void Flows::recheck_all() {
     recheck_from_ = 0;
 }
 
@@ -196,6 +248,13 @@ void Flows::tick() {
     for (; recheck_from_ < last; ++recheck_from_) {
         if (record(recheck_from_).phase == FlowRecord::Phase::live) {
             check(recheck_from_);
+        }
+    }
+    // As many as the rings to the workers take the resets of, then the rest at the next tick.
+    for (std::uint32_t count = 0; cut_from_ < record_count_ && count < cuts_per_tick; ++cut_from_) {
+        if (record(cut_from_).phase == FlowRecord::Phase::live) {
+            cut(cut_from_, cut_reason_);
+            ++count;
         }
     }
 }
@@ -298,7 +357,7 @@ void Flows::probe(FlowIndex flow, Leg leg) {
     acknowledge(flow, leg,
                 {.sequence = load(from_peer.acknowledged) - 1,
                  .acknowledgement = load(back.acknowledged) + back.acknowledgement_delta,
-                 .window = 0xffff,
+                 .window = window_of(back),
                  .timestamps = std::nullopt});
 }
 
@@ -319,11 +378,9 @@ bool Flows::close(std::uint32_t pair_slot, std::uint32_t generation) {
 }
 
 void Flows::cut_all(EndReason reason) {
-    for (FlowIndex flow = 0; flow < record_count_ && live_count_ != 0; ++flow) {
-        if (record(flow).phase == FlowRecord::Phase::live) {
-            cut(flow, reason);
-        }
-    }
+    cut_reason_ = reason;
+    cut_from_ = 0;
+    tick();
 }
 
 bool Flows::on_syn(DirectionIndex direction) {
@@ -343,12 +400,12 @@ bool Flows::on_syn(DirectionIndex direction) {
     known.challenged = low_tick;
     const Leg leg = leg_of(direction);
     const DirectionEntry& back = context_.table.direction(direction_of(flow, other(leg)));
-    // In this leg's numbering: what the other peer has sent, and what it has acknowledged; a peer
-    // that knows nothing of the connection resets with just that number.
+    // In this leg's numbering: what the peer has acknowledged, and what the other one has; a peer
+    // that knows nothing of the connection resets with just the latter.
     const SegmentFields fields{
-        .sequence = load(back.next_sequence) + back.sequence_delta,
+        .sequence = load(context_.table.direction(direction).acknowledged),
         .acknowledgement = load(back.acknowledged) + back.acknowledgement_delta,
-        .window = 0xffff,
+        .window = window_of(back),
         .timestamps = std::nullopt};
     acknowledge(flow, leg, fields);
     context_.counters.add(SlowCounter::challenges_total);
@@ -398,7 +455,7 @@ void Flows::cut(FlowIndex flow, EndReason reason, int error_number) {
         context_.table.direction(direction_of(flow, leg)).state.fetch_or(state_closed);
     }
     end(flow, reason, error_number, reset_repeats_ns[0]);
-    record(flow).resets_to_repeat = reset_repeats_ns.size();
+    record(flow).resets_to_repeat = reset_repeats_ns.size() & 0x0fU;
     send_resets(flow);
 }
 

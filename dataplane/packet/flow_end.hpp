@@ -40,8 +40,9 @@ struct NewFlow {
 struct FlowRecord : SlowTimer {
     enum class Phase : std::uint8_t { free, live, lingering };
     Phase phase{Phase::free};
-    std::uint8_t resets_to_repeat{0};
-    std::uint8_t challenged{0};  // low bits of the activity tick of the latest challenge
+    std::uint8_t resets_to_repeat : 4 {0};
+    std::uint8_t probes : 4 {0};  // keepalives sent since a peer was heard
+    std::uint8_t challenged{0};   // low bits of the activity tick of the latest challenge
     std::uint32_t pair_slot{no_pair};
     std::uint32_t generation{0};  // of the pair
     std::uint64_t tag{0};
@@ -66,6 +67,10 @@ class Flows {
     // Something unacknowledged and not a single frame for so long: the sender has given up (Linux
     // after 924 s, tcp_retries2), and nobody will ever end this flow.
     static constexpr base::Nanoseconds stalled_limit_ns = 1'200 * base::second_ns;
+    // What the kernel does for its own connections (net.ipv4.tcp_keepalive_*).
+    static constexpr base::Nanoseconds keepalive_idle_ns = 7'200 * base::second_ns;
+    static constexpr base::Nanoseconds keepalive_interval_ns = 75 * base::second_ns;
+    static constexpr std::uint8_t keepalive_probes = 9;
     static constexpr base::Nanoseconds max_check_period_ns = 600 * base::second_ns;
     static constexpr base::Nanoseconds min_check_period_ns = 250 * base::millisecond_ns;
     static_assert(2 * max_check_period_ns <= (base::Nanoseconds{1} << (activity_tick_shift + 15)),
@@ -79,7 +84,7 @@ class Flows {
     // False when the pair has no live flow.
     bool close(std::uint32_t pair_slot, std::uint32_t generation);
     void cut_all(abi::EndReason reason);
-    void limits_changed();
+    void recheck_all();
 
     // A SYN on the tuple: true when the flow had ended and is removed, so that the SYN may pass.
     // Else it is answered with a challenge (RFC 5961, 4.2).
@@ -89,7 +94,9 @@ class Flows {
 
     void on_timer(FlowIndex flow);
     void tick();
-    [[nodiscard]] bool has_work() const { return recheck_from_ < record_count_; }
+    [[nodiscard]] bool has_work() const {
+        return recheck_from_ < record_count_ || cut_from_ < record_count_;
+    }
     [[nodiscard]] std::uint32_t live_count() const { return live_count_; }
 
   private:
@@ -108,6 +115,7 @@ class Flows {
     };
     static constexpr std::uint32_t chunk_records = 256;
     static constexpr std::uint32_t rechecks_per_tick = 4'096;
+    static constexpr std::uint32_t cuts_per_tick = 256;
 
     [[nodiscard]] FlowRecord& record(FlowIndex flow);
     [[nodiscard]] const abi::TunnelLimits& limits_of(FlowIndex flow) const;
@@ -115,6 +123,8 @@ class Flows {
     [[nodiscard]] std::uint32_t last_frame_tick(FlowIndex flow) const;
     [[nodiscard]] bool waits_for_acknowledgement(FlowIndex flow) const;
     void check(FlowIndex flow);
+    void follow_limits(FlowIndex flow, const abi::TunnelLimits& limits);
+    [[nodiscard]] bool keep_alive(FlowIndex flow);
     void check_reset(FlowIndex flow, Extra& extra);
     void probe(FlowIndex flow, abi::Leg leg);
     void acknowledge(FlowIndex flow, abi::Leg leg, const SegmentFields& fields);
@@ -137,6 +147,8 @@ class Flows {
     std::uint32_t live_count_{0};
     std::uint32_t lingering_count_{0};
     std::uint32_t recheck_from_{0xffff'ffff};
+    std::uint32_t cut_from_{0xffff'ffff};
+    abi::EndReason cut_reason_{abi::EndReason::drained};
 };
 
 }  // namespace bore::packet

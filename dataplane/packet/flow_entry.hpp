@@ -53,9 +53,9 @@ inline constexpr FlowIndex no_flow = 0xffff'ffff;
 
 // Bits of DirectionEntry::flags, set at installation.
 inline constexpr std::uint8_t flag_v6 = 0x01;
-inline constexpr std::uint8_t flag_in_timestamps = 0x02;   // negotiated on the in leg
-inline constexpr std::uint8_t flag_out_timestamps = 0x04;  // negotiated on the out leg
-inline constexpr std::uint8_t flag_sack = 0x08;            // permitted on both legs, else stripped
+inline constexpr std::uint8_t flag_in_timestamps = 0x02;    // negotiated on the in leg
+inline constexpr std::uint8_t flag_out_timestamps = 0x04;   // negotiated on the out leg
+inline constexpr std::uint8_t flag_sack = 0x08;             // permitted on both legs, else stripped
 inline constexpr std::uint8_t flag_no_window_scale = 0x20;  // out leg without window scaling
 
 // Bits of DirectionEntry::state. Two threads change them, so always by fetch_or and fetch_and.
@@ -63,7 +63,7 @@ inline constexpr std::uint8_t flag_no_window_scale = 0x20;  // out leg without w
 inline constexpr std::uint8_t state_closed = 0x01;    // slow path: the relay ended it, drop
 inline constexpr std::uint8_t state_ack_hold = 0x02;  // set at installation, cleared by the worker
                                                       // when the hold is over, see FlowCold
-inline constexpr std::uint8_t state_limited = 0x08;  // slow path: the tunnel has a rate this way
+inline constexpr std::uint8_t state_limited = 0x08;   // slow path: the tunnel has a rate this way
 inline constexpr std::uint8_t state_reset = 0x04;     // worker: FlowCold::reset_seen is set
 
 struct alignas(base::cache_line_bytes) DirectionEntry {

@@ -242,10 +242,9 @@ void FlowTable::fill(FlowIndex flow, const FlowState& state, std::uint64_t now_n
         entry.tunnel_index = state.tunnel_index;
         entry.last_seen.store(activity_tick(now_ns), std::memory_order_relaxed);
         // Frames of the visitor carry the acknowledgements to the client.
-        entry.state.store(
-            static_cast<std::uint8_t>((leg == 0 && holds_acks ? state_ack_hold : 0) |
-                                      (limited ? state_limited : 0)),
-            std::memory_order_relaxed);
+        entry.state.store(static_cast<std::uint8_t>((leg == 0 && holds_acks ? state_ack_hold : 0) |
+                                                    (limited ? state_limited : 0)),
+                          std::memory_order_relaxed);
         cold.first_sequence[leg].store(in.rcv_nxt, std::memory_order_relaxed);
         cold.first_acknowledgement[leg] = in.snd_nxt;
         cold.own_timestamp[leg] = in.own_timestamp - timestamp_ms(now_ns);

@@ -445,6 +445,10 @@ std::optional<StreamReason> Handoffs::find_legs(Handoff& handoff) {
             continue;
         }
         Leg* leg = legs_.find(*key);
+        if (leg != nullptr && leg->handoff != nullptr) {
+            // The tuple is in use again, so its earlier connection is over, though nobody saw how.
+            abort(*leg->handoff, StreamReason::not_established);
+        }
         if (leg == nullptr || leg->pair_slot != no_pair) {
             missing = missing.value_or(StreamReason::not_on_port);
             // Known from now on all the same: a later frame of it must not be held. What was known

@@ -132,7 +132,10 @@ void LegPath::syn_from_wire(const Arrival& arrival, const FlowKey& key) {
 
 Leg* LegPath::follow(const FlowKey& key, const Arrival& arrival) {
     const bool tunnel = context_.tunnels.holds(key.own_port);
-    if ((!tunnel && key.own_port != context_.options.control_port) || has(arrival.view, tcp_rst)) {
+    // Without ACK no handshake ends; the kernel would drop it without a word, and the leg would
+    // stay.
+    if ((!tunnel && key.own_port != context_.options.control_port) || has(arrival.view, tcp_rst) ||
+        !has(arrival.view, tcp_ack)) {
         return nullptr;
     }
     Leg* leg = legs_.track(key, false);
@@ -158,6 +161,11 @@ void LegPath::learn(Leg& leg, const Arrival& arrival) {
     const TcpView& view = arrival.view;
     leg.worker_index = arrival.worker_index;
     leg.port_index = arrival.port_index;
+    // Somebody who guesses must not set the clock or the window that the splice begins with.
+    constexpr std::uint32_t near = Legs::max_ahead_bytes;
+    if (view.sequence - (leg.own_acknowledged - near) > 2 * near) {
+        return;
+    }
     if (view.timestamp_offset != 0) {
         const std::uint32_t value = load32(arrival.frame.data() + view.timestamp_offset);
         if (!leg.peer_timestamped || sequence_after(value, leg.peer_timestamp)) {
@@ -301,8 +309,10 @@ void LegPath::syn_from_kernel(std::uint8_t port_index, std::span<const std::byte
     }
     // A repeated SYN-ACK belongs to the connection that is followed, any other to a new one.
     Leg* leg = legs_.find(key);
-    if (leg != nullptr && leg->handoff == nullptr &&
-        view.sequence + 1 != leg->first_acknowledgement) {
+    if (leg != nullptr && view.sequence + 1 != leg->first_acknowledgement) {
+        if (leg->handoff != nullptr) {
+            handoffs_.abort(*leg->handoff, abi::StreamReason::not_established);
+        }
         legs_.forget(*leg);
     }
     legs_.learn_neighbour(key, adjacency_from(frame, view, port_index));

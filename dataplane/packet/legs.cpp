@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "dataplane/base/check.hpp"
 
@@ -225,6 +226,11 @@ bool Legs::hold(Leg& leg, std::span<const std::byte> frame, const TcpView& view,
             }
         }
     }
+    // Beyond any window that the kernel has opened: nobody's segment, and lost like one.
+    if (sequence_after(end_sequence, leg.own_acknowledged + max_ahead_bytes)) {
+        context_.counters.add(SlowCounter::held_dropped_total);
+        return true;
+    }
     const std::size_t cost = view.end_offset() + held_frame_overhead_bytes;
     if (leg.held.size() >= max_held_frames_per_leg ||
         leg.held_bytes + cost > context_.options.max_held_bytes_per_leg ||
@@ -240,30 +246,38 @@ bool Legs::hold(Leg& leg, std::span<const std::byte> frame, const TcpView& view,
     return true;
 }
 
+// They are on their way to the kernel then, like any other payload.
 void Legs::release(Leg& leg) {
     leg.phase = LegPhase::pass;
     leg.hold_until = 0;
-    for (const HeldFrame& frame : leg.held) {
+    for (HeldFrame& frame : take_held(leg)) {
         context_.to_kernel(leg.port_index, frame.bytes);
+        keep_copy(leg, std::move(frame));
     }
-    drop_held(leg);
 }
 
 void Legs::drop_held(Leg& leg) {
+    (void)take_held(leg);
+}
+
+std::vector<HeldFrame> Legs::take_held(Leg& leg) {
     for (const HeldFrame& frame : leg.held) {
         context_.counters.subtract(SlowCounter::held_bytes, frame.bytes.size());
     }
     context_.counters.subtract(SlowCounter::held_frames, leg.held.size());
     total_held_bytes_ -= leg.held_bytes;
     leg.held_bytes = 0;
-    std::vector<HeldFrame>().swap(leg.held);
+    return std::exchange(leg.held, {});
 }
 
 // ---- Copies of what the kernel has not acknowledged
 
 void Legs::remember(Leg& leg, std::span<const std::byte> frame, const TcpView& view,
                     std::uint32_t worker_index) {
-    HeldFrame copy = copy_of(frame, view, worker_index);
+    keep_copy(leg, copy_of(frame, view, worker_index));
+}
+
+void Legs::keep_copy(Leg& leg, HeldFrame&& copy) {
     forget_recent(leg, [&](const HeldFrame& older) {
         return covers(copy, older.sequence, older.end_sequence);
     });

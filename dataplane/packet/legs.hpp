@@ -96,6 +96,8 @@ class Legs {
     // What a held frame costs beside its bytes, so that tiny frames are bounded as well.
     static constexpr std::size_t held_frame_overhead_bytes = 96;
     static constexpr std::size_t max_recent_bytes_per_leg = 65'536;
+    // Ahead of what the kernel has acknowledged: it opens no larger window before a hand-off.
+    static constexpr std::uint32_t max_ahead_bytes = 262'144;
     // The kernel acknowledges Accept at the latest so long after it came. The client's timer runs
     // out after its round trip + 200 ms (TCP_RTO_MIN of Linux), and its frame is half of one old.
     static constexpr base::Nanoseconds max_acknowledgement_hold_ns = 180 * base::millisecond_ns;
@@ -161,6 +163,8 @@ class Legs {
     static constexpr std::size_t neighbour_count = 256;
 
     void arm(Leg& leg);
+    [[nodiscard]] std::vector<HeldFrame> take_held(Leg& leg);
+    void keep_copy(Leg& leg, HeldFrame&& copy);
     template <typename Which>
     void forget_recent(Leg& leg, const Which& which);
     void enlist(Leg& leg, Leg::List list);

@@ -229,7 +229,8 @@ PacketReason Pipeline::admit(const Burst& burst, const Frame& frame, const Slot&
                              std::uint32_t payload_bytes) {
     const DirectionEntry& entry = table_.direction(slot.direction);
     const bool takes_its_turn = payload_bytes != 0 || (slot.view.flags & (tcp_fin | tcp_rst)) != 0;
-    if (shaper_ == nullptr || (entry.state.load(std::memory_order_relaxed) & state_limited) == 0 || !takes_its_turn) {
+    if (shaper_ == nullptr || (entry.state.load(std::memory_order_relaxed) & state_limited) == 0 ||
+        !takes_its_turn) {
         return PacketReason::spliced;
     }
     switch (shaper_->admit(frame, entry.tunnel_index, leg_of(slot.direction), payload_bytes,

@@ -149,7 +149,7 @@ void SlowPath::open_tunnel(std::uint32_t tunnel_index, std::uint16_t public_port
 
 void SlowPath::set_tunnel_limits(std::uint32_t tunnel_index, const abi::TunnelLimits& limits) {
     implementation_->context.tunnels.set_limits(tunnel_index, limits);
-    implementation_->flows.limits_changed();
+    implementation_->flows.recheck_all();
 }
 
 void SlowPath::close_tunnel(std::uint32_t tunnel_index) {
@@ -197,6 +197,10 @@ void SlowPath::from_kernel(std::uint8_t port_index, std::span<const std::byte> f
 void SlowPath::flow_event(FlowIndex flow, std::uint32_t generation, base::Nanoseconds now) {
     implementation_->set_now(now);
     implementation_->flows.on_event(flow, generation);
+}
+
+void SlowPath::recheck_flows() {
+    implementation_->flows.recheck_all();
 }
 
 void SlowPath::tick(base::Nanoseconds now) {

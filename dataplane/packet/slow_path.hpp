@@ -67,7 +67,6 @@ class SlowPathHost {
     [[nodiscard]] virtual std::expected<FlowKey, int> key_of(int socket) = 0;
     [[nodiscard]] virtual std::size_t unread_bytes(int socket) = 0;          // SIOCINQ
     [[nodiscard]] virtual std::size_t unacknowledged_bytes(int socket) = 0;  // SIOCOUTQ
-    [[nodiscard]] virtual std::uint32_t round_trip_us(int socket) = 0;       // tcpi_rtt
     // Moves what is unread from one socket into the other; what the other does not take stays
     // unread. Returns bytes moved, or errno.
     [[nodiscard]] virtual std::expected<std::size_t, int> move_unread(int from, int to) = 0;
@@ -89,7 +88,7 @@ struct SlowPathOptions {
     std::uint16_t control_port{7835};
     std::uint32_t worker_count{1};
     std::uint32_t max_legs{65'536};                // connections followed
-    std::size_t max_held_bytes_per_leg{262'144};   // a visitor's initial window is smaller
+    std::size_t max_held_bytes_per_leg{131'072};   // a visitor's initial window is smaller
     std::size_t max_held_bytes{64U << 20U};        // over all legs
     std::uint32_t max_handoffs{4'096};             // under way at once
     std::uint16_t max_payload_with_options{1460};  // clamp of the MSS option, see clamp below
@@ -138,6 +137,8 @@ class SlowPath {
 
     // ---- Events of the packet path: the flow may have ended (FINs acknowledged, or a reset seen).
     void flow_event(FlowIndex flow, std::uint32_t generation, base::Nanoseconds now);
+    // Some of them were lost: looks at every flow, bit by bit.
+    void recheck_flows();
 
     // ---- Time. Call it at next_deadline() or later.
     void tick(base::Nanoseconds now);

@@ -2,8 +2,8 @@
 // others. Steps for the rest:
 //   1. SYN goes to the kernel, untouched: it is the slow path's to judge. Impossible flags, URG, a
 //      closed flow and a TTL that has run out are dropped.
-//   2. Numbers: a reset must lie inside the window, others must not lie far ahead of it; what lies
-//      before the splice is cut off.
+//   2. Numbers: a reset must lie inside the window, others must not cross into another block ahead
+//      of it (near_bytes); what lies before the splice is cut off.
 //   3. Options: found, then what the other leg's option block will be.
 //   4. Room: for the headers in front of the payload, and in the other leg's MSS.
 //   5. Bookkeeping: only now, so that a segment that is dropped has changed nothing.
@@ -167,8 +167,12 @@ PacketReason judge_flags(const TcpView& view, std::uint8_t state) {
 }
 
 // A reset must name a number that its receiver still waits for: from what it has acknowledged up to
-// the edge of its window. Anything else is a guess. The receiver is stricter still (RFC 5961).
+// the edge of its window. Anything else is a guess. The receiver is stricter still (RFC 5961). The
+// number behind all that was sent passes in any case: a forged acknowledgement may lie beyond it.
 bool reset_in_window(const TcpView& view, const Passage& passage) {
+    if (view.sequence == passage.entry.next_sequence.load(std::memory_order_relaxed)) {
+        return true;
+    }
     const std::uint32_t delta = passage.entry.sequence_delta;
     const std::uint32_t lowest = passage.other.acknowledged.load(std::memory_order_relaxed) - delta;
     const std::uint32_t highest = passage.other.window_edge.load(std::memory_order_relaxed) - delta;

@@ -227,9 +227,9 @@ template <bool is_v6>
     const bool options_usual =
         plain || (header_bytes == stamped_header_bytes && stamps == both_timestamps &&
                   word32(tcp + tcp_header_bytes) == usual_option_word);
-    const auto ends = static_cast<std::uint8_t>(
-        (entry.state.load(std::memory_order_relaxed) & ~state_limited) |
-        entry.other_fin.load(std::memory_order_relaxed));
+    const auto ends =
+        static_cast<std::uint8_t>((entry.state.load(std::memory_order_relaxed) & ~state_limited) |
+                                  entry.other_fin.load(std::memory_order_relaxed));
     const auto odd_flags = static_cast<std::uint8_t>(
         ((view.flags | tcp_psh) ^ (tcp_ack | tcp_psh)) | view.reserved_flags | ends);
     return options_usual && odd_flags == 0 &&
@@ -283,9 +283,9 @@ template <bool is_v6>
     const std::uint32_t next = entry.next_sequence.load(std::memory_order_relaxed);
     const std::uint32_t highest = entry.acknowledged.load(std::memory_order_relaxed);
     const std::uint32_t end = view.sequence + view.payload_bytes;
-    const bool numbers_usual =
-        (view.sequence - next <= near_bytes) & (view.acknowledgement >= highest) &
-        (((end ^ next) | (view.acknowledgement ^ highest)) < near_bytes);
+    const bool numbers_usual = (view.sequence - next <= near_bytes) &
+                               (view.acknowledgement >= highest) &
+                               (((end ^ next) | (view.acknowledgement ^ highest)) < near_bytes);
     if (!numbers_usual || !looks_usual<is_v6>(frame, view, passage)) [[unlikely]] {
         return false;
     }

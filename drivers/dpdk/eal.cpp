@@ -204,6 +204,10 @@ std::vector<std::string> eal_arguments(const EalOptions& options,
     // implies the second, but is refused without hugepages.
     std::vector<std::string> arguments{
         "bore", has_option(extra, {"--no-huge"}) ? "--no-shconf" : "--in-memory", "--no-telemetry"};
+    // One descriptor for all hugepages instead of one each: 512 for a GiB of small ones.
+    if (!has_option(extra, {"--no-huge"})) {
+        arguments.emplace_back("--single-file-segments");
+    }
     // One lcore, the calling thread; workers are threads of ours that register.
     if (!has_option(extra, {"-l", "-c", "-s", "-S", "--lcores"})) {
         arguments.push_back(sentence("--lcores=0@({})", own_cpus));

@@ -137,9 +137,9 @@ class Rules final : public KernelRules {
     [[nodiscard]] std::expected<void, std::string> close_device() {
         const std::string& device = options_.kernel_device;
         const std::string hook = " device \"" + device + "\" priority -500; policy drop; ";
-        const auto ingress =
-            nftables_.run("table " + device_table_ +
-                          " {\n flags owner\n chain ingress { type filter hook ingress" + hook + "}\n}\n");
+        const auto ingress = nftables_.run(
+            "table " + device_table_ +
+            " {\n flags owner\n chain ingress { type filter hook ingress" + hook + "}\n}\n");
         if (!ingress && options_.frames_are_copies) {
             return std::unexpected("the kernel cannot be kept from answering on " + device +
                                    " itself (nftables: " + ingress.error() +
@@ -151,9 +151,9 @@ class Rules final : public KernelRules {
                                 " that the relay did not open reach the kernel (nftables: " +
                                 ingress.error() + ")");
         }
-        const auto egress =
-            nftables_.run("table " + device_table_ + " {\n flags owner\n chain egress { type filter hook egress" +
-                          hook + "meta skuid >= 0 accept; }\n}\n");
+        const auto egress = nftables_.run(
+            "table " + device_table_ + " {\n flags owner\n chain egress { type filter hook egress" +
+            hook + "meta skuid >= 0 accept; }\n}\n");
         if (!egress) {
             warnings_.push_back("the kernel may speak on " + device +
                                 " itself (nftables: " + egress.error() +
@@ -177,15 +177,16 @@ class Rules final : public KernelRules {
 
     void switch_off_tracking() {
         const std::string& name = options_.exception_interface;
-        const auto done = nftables_.run(
-            "table " + inet_table_ +
-            " {\n flags owner\n chain prerouting { type filter hook prerouting priority raw; policy accept; "
-            "iifname \"" +
-            name +
-            "\" notrack; }\n"
-            " chain output { type filter hook output priority raw; policy accept; "
-            "oifname \"" +
-            name + "\" notrack; }\n}\n");
+        const auto done =
+            nftables_.run("table " + inet_table_ +
+                          " {\n flags owner\n chain prerouting { type filter hook prerouting "
+                          "priority raw; policy accept; "
+                          "iifname \"" +
+                          name +
+                          "\" notrack; }\n"
+                          " chain output { type filter hook output priority raw; policy accept; "
+                          "oifname \"" +
+                          name + "\" notrack; }\n}\n");
         if (!done) {
             warnings_.push_back("connections of " + name + " are tracked (nftables: " +
                                 done.error() + "); a stateful firewall may drop their packets");

@@ -2,6 +2,7 @@
 // one writer and one reader each.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include "dataplane/abi/engine.hpp"
@@ -61,6 +62,7 @@ inline constexpr std::size_t flow_event_ring_capacity = 16'384;
 struct WorkerLink {
     base::SpscRing<packet::Frame> diverted{frame_ring_capacity};
     base::SpscRing<packet::FlowEvent> flow_events{flow_event_ring_capacity};
+    std::atomic<bool> flow_events_lost{false};
     base::SpscRing<InjectedFrame> injected{frame_ring_capacity};
 };
 

@@ -194,8 +194,9 @@ bool PacketWorker::allocate(std::uint8_t port_index, Frame& frame) {
 }
 
 void PacketWorker::flow_ended(const packet::FlowEvent& event) {
-    // A full ring loses the hint only: the slow path looks at every flow again by its timer.
-    (void)context_.link.flow_events.push(packet::FlowEvent(event));
+    if (!context_.link.flow_events.push(packet::FlowEvent(event))) {
+        context_.link.flow_events_lost.store(true, std::memory_order_relaxed);
+    }
     context_.slow_path_wake.wake();
 }
 

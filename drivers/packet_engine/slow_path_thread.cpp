@@ -95,9 +95,8 @@ void SlowPathThread::sleep(base::Nanoseconds now) {
     if (!work) {
         const base::Nanoseconds due = std::min(ports_due_at_, slow_path_.next_deadline(now));
         const base::Nanoseconds wait = due > now ? due - now : 0;
-        const timespec timeout{
-            .tv_sec = static_cast<time_t>(wait / base::second_ns),
-            .tv_nsec = static_cast<long>(wait % base::second_ns)};
+        const timespec timeout{.tv_sec = static_cast<time_t>(wait / base::second_ns),
+                               .tv_nsec = static_cast<long>(wait % base::second_ns)};
         std::array<epoll_event, 8> events{};
         (void)::epoll_pwait2(epoll_, events.data(), static_cast<int>(events.size()), &timeout,
                              nullptr);
@@ -167,6 +166,10 @@ bool SlowPathThread::take_frames(base::Nanoseconds now) {
             slow_path_.from_wire(worker, frame->port_index, frame->bytes(), now);
             measure_handoffs(0);
             context_.ports[frame->port_index].port->release({&*frame, 1});
+        }
+        if (link.flow_events_lost.load(std::memory_order_relaxed)) {
+            link.flow_events_lost.store(false, std::memory_order_relaxed);
+            slow_path_.recheck_flows();
         }
         for (std::size_t count = 0; count < flow_events_per_turn; ++count) {
             const auto event = link.flow_events.pop();
@@ -252,8 +255,8 @@ bool SlowPathThread::to_kernel(std::uint8_t port_index, std::span<const std::byt
 
 bool SlowPathThread::to_wire(std::uint8_t port_index, std::span<const std::byte> frame) {
     // One worker sends all of a port's frames, so that they stay in order.
-    return inject(port_index % static_cast<std::uint32_t>(context_.links.size()), port_index,
-                  frame, false);
+    return inject(port_index % static_cast<std::uint32_t>(context_.links.size()), port_index, frame,
+                  false);
 }
 
 bool SlowPathThread::replay(std::uint32_t worker_index, std::uint8_t port_index,
@@ -297,16 +300,11 @@ std::size_t SlowPathThread::unacknowledged_bytes(int socket) {
     return drivers::unacknowledged_bytes(socket);
 }
 
-std::uint32_t SlowPathThread::round_trip_us(int socket) {
-    return drivers::round_trip_us(socket);
-}
-
 std::expected<std::size_t, int> SlowPathThread::move_unread(int from, int to) {
     return drivers::move_unread(from, to);
 }
 
-std::expected<std::size_t, int> SlowPathThread::send(int socket,
-                                                     std::span<const std::byte> bytes) {
+std::expected<std::size_t, int> SlowPathThread::send(int socket, std::span<const std::byte> bytes) {
     return drivers::send_bytes(socket, bytes);
 }
 
@@ -336,9 +334,8 @@ void SlowPathThread::to_stream(std::uint32_t pair_slot, abi::PairRequest&& reque
 }
 
 void SlowPathThread::ended(const abi::PairEnded& event) {
-    publish({.kind = SlowPathEvent::Kind::ended,
-             .pair_slot = event.handle.slot_index,
-             .end = event});
+    publish(
+        {.kind = SlowPathEvent::Kind::ended, .pair_slot = event.handle.slot_index, .end = event});
 }
 
 void SlowPathThread::publish(SlowPathEvent&& event) {

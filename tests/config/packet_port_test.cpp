@@ -83,8 +83,8 @@ TEST(PathRules, TakePortsAndRanges) {
 }
 
 TEST(PathRules, TheFirstRuleThatFitsWins) {
-    const auto loaded = load_server(
-        {"--packet-path=splice", "--packet-path-rules=10-20=stream,15-30=auto"});
+    const auto loaded =
+        load_server({"--packet-path=splice", "--packet-path-rules=10-20=stream,15-30=auto"});
     ASSERT_TRUE(loaded) << errors_of(loaded);
     EXPECT_EQ(packet_path(loaded->config, 9), PacketPath::splice);
     EXPECT_EQ(packet_path(loaded->config, 10), PacketPath::stream);
@@ -101,8 +101,8 @@ TEST(PacketEngine, NeedsAPort) {
 }
 
 TEST(PacketEngine, APortWithTheStreamEngineIsAWarning) {
-    const auto loaded = load_server(
-        {"--engine=stream", "--open", "--packet-port=null,address=192.0.2.1/24"});
+    const auto loaded =
+        load_server({"--engine=stream", "--open", "--packet-port=null,address=192.0.2.1/24"});
     ASSERT_TRUE(loaded) << errors_of(loaded);
     ASSERT_EQ(loaded->warnings.size(), 1U);
     EXPECT_NE(loaded->warnings[0].find("packet-port"), std::string::npos);

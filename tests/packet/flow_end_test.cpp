@@ -110,7 +110,7 @@ TEST_F(FlowEndTest, ASynOnALiveFlowIsChallengedNotTooOftenAndNotPassed) {
     ASSERT_EQ(host.wire.size(), 1U);
     const Segment challenge = host.wire[0].segment();
     EXPECT_EQ(challenge.flags, tcp_ack);
-    EXPECT_EQ(challenge.sequence, to_visitor_next + 40);
+    EXPECT_EQ(challenge.sequence, to_visitor_next);  // what the visitor has acknowledged
     EXPECT_EQ(challenge.acknowledgement, visitor_next + 7);
     EXPECT_TRUE(host.kernel.empty());
     wire_in(from_visitor(123'456, "", tcp_syn));
@@ -264,10 +264,34 @@ TEST_F(FlowEndTest, ChangedTimeoutsReachRunningFlows) {
     EXPECT_EQ(host.ends[0].reason, EndReason::idle);
 }
 
-TEST_F(FlowEndTest, AFlowWithoutTimeoutsAndWithNothingUnderWayLives) {
+TEST_F(FlowEndTest, AFlowWithNothingUnderWayLivesWhileItsPeersAnswer) {
     begin();
-    pass_time(30'000 * second_ns);  // longer than the activity clock's turn
+    std::size_t asked = 0;
+    for (int minute = 0; minute < 500; ++minute) {  // longer than the activity clock's turn
+        pass_time(60 * second_ns);
+        for (const SentFrame& probe : host.wire) {
+            const bool visitor = probe.segment().destination_port == visitor_key.peer_port;
+            direction(visitor ? Leg::visitor : Leg::client).last_seen = activity_tick(now);
+            ++asked;
+        }
+        host.wire.clear();
+    }
     EXPECT_TRUE(host.ends.empty());
+    EXPECT_GE(asked, 4U);
+    EXPECT_LE(asked, 12U);
+}
+
+TEST_F(FlowEndTest, APeerThatAnswersNoKeepaliveIsGone) {
+    begin();
+    pass_time(Flows::keepalive_idle_ns - second_ns);
+    EXPECT_TRUE(host.wire.empty());
+    for (int minute = 0; minute < 40 && host.ends.empty(); ++minute) {
+        pass_time(60 * second_ns);
+        direction(Leg::client).last_seen = activity_tick(now);  // that one lives
+    }
+    ASSERT_EQ(host.ends.size(), 1U);
+    EXPECT_EQ(host.ends[0].reason, EndReason::error);
+    EXPECT_EQ(host.ends[0].error_number, ETIMEDOUT);
 }
 
 TEST_F(FlowEndTest, APeerThatVanishedWithBytesUnderWayIsGivenUp) {

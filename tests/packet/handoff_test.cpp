@@ -90,6 +90,15 @@ TEST_F(SlowPathTest, CopiesOfWhatTheKernelDidNotTakeAreReplayedAndNothingElse) {
     EXPECT_THAT(payloads(host.replayed), ElementsAre("new"));
 }
 
+TEST_F(SlowPathTest, FramesJustGivenToTheKernelAreReplayedWhenTheyDidNotArriveInTime) {
+    wire_in(from_visitor(visitor_next, "one"));
+    pass_time(options.hold_deadline_ns + millisecond_ns);
+    EXPECT_THAT(payloads(host.kernel), ElementsAre("", "one"));
+    wire_in(from_client(client_next, ""), 1);
+    open();  // and the kernel's state says that it has not seen them
+    EXPECT_THAT(payloads(host.replayed), ElementsAre("one"));
+}
+
 TEST_F(SlowPathTest, CopiesAreDroppedWhenTheKernelAcknowledges) {
     wire_in(from_visitor(visitor_next, ""));
     wire_in(from_client(client_next, "new"), 1);
@@ -277,7 +286,6 @@ INSTANTIATE_TEST_SUITE_P(
                                }},
                       GivingUp{StreamReason::long_path,
                                [](FakeHost& host, SlowPathOptions&, abi::TunnelLimits&) {
-                                   host.sockets[client_socket].round_trip_us = 40'000;
                                    host.sockets[client_socket].snapshot.round_trip_us = 40'000;
                                }},
                       GivingUp{StreamReason::not_established,
@@ -436,7 +444,6 @@ TEST_F(SlowPathTest, TooMuchDuringTheDrainGivesUpWithoutLoss) {
 TEST_F(SlowPathTest, PolicySpliceTakesLongPathsAndStripsSelectiveAcknowledgements) {
     limits.path_policy = abi::PathPolicy::splice;
     slow->set_tunnel_limits(1, limits);
-    host.sockets[client_socket].round_trip_us = 90'000;
     host.sockets[client_socket].snapshot.round_trip_us = 90'000;
     host.sockets[client_socket].snapshot.sack = false;
     const FlowIndex flow = splice();
@@ -463,7 +470,6 @@ TEST_F(SlowPathTest, RoundTripsAreMeasuredUnderRepair) {
 
 TEST_F(SlowPathTest, AfterTheSpliceTheClientsAcknowledgementWaitsForTheVisitorsRoundTrip) {
     for (const int socket : {visitor_socket, client_socket}) {
-        host.sockets[socket].round_trip_us = 20'000;
         host.sockets[socket].snapshot.round_trip_us = 20'000;
     }
     wire_in(from_visitor(visitor_next, ""));

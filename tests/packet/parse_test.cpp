@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <functional>
 #include <ostream>
 #include <random>
@@ -141,6 +142,13 @@ std::function<void(Bytes&)> set8(std::size_t at, std::uint8_t value) {
 std::function<void(Bytes&)> set16(std::size_t at, std::uint16_t value) {
     return [at, value](Bytes& frame) { store16(frame.data() + at, value); };
 }
+// An IPv4 address in IPv6's form.
+std::function<void(Bytes&)> map_address(std::size_t at) {
+    return [at](Bytes& frame) {
+        const auto mapped = test::ipv4(192, 0, 2, 1);
+        std::memcpy(frame.data() + at, mapped.data(), mapped.size());
+    };
+}
 std::function<void(Segment&)> protocol(std::uint8_t value) {
     return [value](Segment& segment) { segment.protocol = value; };
 }
@@ -176,6 +184,11 @@ const std::vector<Refused>& refused_frames() {
         {"v6_length_cuts_tcp", true, same, set16(18, 19), PacketReason::truncated},
         {"v6_data_offset_below_header", true, same, set8(66, 0x40), PacketReason::bad_header},
         {"v6_data_offset_beyond_packet", true, same, set8(66, 0xf0), PacketReason::truncated},
+        {"v6_mapped_source", true, same, map_address(22), PacketReason::bad_header},
+        {"v6_mapped_destination", true, same, map_address(38), PacketReason::bad_header},
+        {"v6_mapped_in_a_tagged_frame", true, [](Segment& segment) { segment.vlan = 1; },
+         map_address(26), PacketReason::bad_header},
+        {"v6_mapped_udp", true, protocol(17), map_address(22), PacketReason::bad_header},
         {"v6_hop_by_hop", true, protocol(0), whole, PacketReason::ip_extension},
         {"v6_routing", true, protocol(43), whole, PacketReason::ip_extension},
         {"v6_fragment", true, protocol(44), whole, PacketReason::fragment},

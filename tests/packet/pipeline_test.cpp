@@ -368,6 +368,7 @@ class LimitedPipelineTest : public PipelineTest {
     LimitedPipelineTest() {
         tunnels_.entry(3).set({.to_client_bytes_per_second = 1'000'000});
         entry(Leg::visitor).state |= state_limited;
+        entry(Leg::client).window_edge += 1U << 20U;  // the rate alone shall be in the way
         pipeline_.set_shaper(&shaper_);
     }
     void give_data(std::size_t size) {

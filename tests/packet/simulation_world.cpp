@@ -374,10 +374,6 @@ std::size_t World::unacknowledged_bytes(int socket) {
     return kernel_.socket(socket).tcp.unacknowledged_bytes();
 }
 
-std::uint32_t World::round_trip_us(int socket) {
-    return scenario_.peers[kernel_.socket(socket).leg].kernel_round_trip_us;
-}
-
 std::expected<std::size_t, int> World::move_unread(int from, int to) {
     KernelSocket& source = kernel_.socket(from);
     KernelSocket& target = kernel_.socket(to);

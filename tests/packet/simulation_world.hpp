@@ -112,7 +112,6 @@ class World final : private SlowPathHost, private KernelOutput {
     std::expected<FlowKey, int> key_of(int socket) override;
     std::size_t unread_bytes(int socket) override;
     std::size_t unacknowledged_bytes(int socket) override;
-    std::uint32_t round_trip_us(int socket) override;
     std::expected<std::size_t, int> move_unread(int from, int to) override;
     std::expected<std::size_t, int> send(int socket, std::span<const std::byte> bytes) override;
     bool set_repair(int socket, RepairMode mode) override;

@@ -50,7 +50,6 @@ struct FakeSocket {
     FlowKey key;
     std::size_t unread{0};
     std::size_t unacknowledged{0};
-    std::uint32_t round_trip_us{100};
     SocketSnapshot snapshot;
     bool gone{false};  // key_of fails
     bool refuses_repair{false};
@@ -88,7 +87,6 @@ class FakeHost final : public SlowPathHost {
         return sockets[socket].unread;
     }
     std::size_t unacknowledged_bytes(int socket) override { return sockets[socket].unacknowledged; }
-    std::uint32_t round_trip_us(int socket) override { return sockets[socket].round_trip_us; }
     std::expected<std::size_t, int> move_unread(int from, int to) override {
         calls.push_back("move " + std::to_string(from) + " " + std::to_string(to));
         const std::size_t size = std::min(sockets[from].unread, most_moved);

@@ -49,6 +49,11 @@ struct Given {
     bool has(std::uint8_t flag) const { return (flags & flag) != 0; }
 };
 
+std::int64_t end_of(const Given& given) {
+    return given.sequence + static_cast<std::int64_t>(given.payload.size()) +
+           (given.has(tcp_fin) ? 1 : 0);
+}
+
 struct Direction {
     std::int64_t next{0};
     std::int64_t acknowledged{0};
@@ -68,6 +73,7 @@ struct Verdict {
     std::uint32_t delivered{0};
     std::size_t split_bytes{0};
     bool event{false};
+    bool taken_back{false};  // a FIN
 };
 
 class Model {
@@ -88,6 +94,7 @@ class Model {
   private:
     PacketReason judge_flags(const Given& given);
     PacketReason judge_numbers(const Given& given);
+    bool may_come_next(const Given& given);
     Bytes options_out(const Given& given, std::uint64_t now_ns);
     void remember(const Given& rest, Verdict& verdict);
     Bytes sack_out(const Given& given, const Option& option, std::size_t most) const;
@@ -158,16 +165,35 @@ PacketReason Model::judge_flags(const Given& given) {
     return given.hop_limit <= 1 ? PacketReason::hop_limit : PacketReason::spliced;
 }
 
+// The block of 64 KiB that a position's number on the wire lies in, counted on where it wraps.
+std::int64_t block_of(std::uint32_t base, std::int64_t position) {
+    const std::int64_t number = std::int64_t{base} + position;
+    return (number - (number % near + near) % near) / near;
+}
+
+// What leaves the latest block must begin inside the receiver's window.
+bool Model::may_come_next(const Given& given) {
+    const Direction& own = at(given.in);
+    const std::uint32_t base = pair_.leg(given.in).rcv_nxt;
+    const std::int64_t end = end_of(given);
+    const bool seen_before = end <= own.next && given.sequence <= own.next;
+    const bool near_by = given.sequence >= own.next && given.sequence <= own.next + near &&
+                         block_of(base, end) == block_of(base, own.next);
+    return seen_before || near_by || given.sequence <= at(test::opposite(given.in)).edge;
+}
+
 PacketReason Model::judge_numbers(const Given& given) {
     const Direction& own = at(given.in);
     const Direction& other = at(test::opposite(given.in));
+    const std::uint32_t base = pair_.leg(given.in).snd_nxt;
     bool good = true;
     if (given.has(tcp_rst)) {
-        good = given.sequence >= other.acknowledged && given.sequence <= other.edge;
+        good = given.sequence == own.next ||
+               (given.sequence >= other.acknowledged && given.sequence <= other.edge);
     } else {
-        good = (given.sequence <= own.next + near || given.sequence <= other.edge) &&
-               (given.acknowledgement <= own.acknowledged + near ||
-                given.acknowledgement <= other.next);
+        good = may_come_next(given) &&
+               (given.acknowledgement <= own.acknowledged || given.acknowledgement <= other.next ||
+                block_of(base, given.acknowledgement) == block_of(base, own.acknowledged));
     }
     return good ? PacketReason::spliced : PacketReason::out_of_window;
 }
@@ -228,27 +254,32 @@ void Model::remember(const Given& rest, Verdict& verdict) {
     Direction& own = at(rest.in);
     Direction& other = at(test::opposite(rest.in));
     if (rest.has(tcp_rst)) {
-        verdict.event = !own.reset;
-        own.reset = true;
+        if (rest.sequence == own.next || rest.sequence == other.acknowledged) {
+            verdict.event = !own.reset;
+            own.reset = true;
+        }
         return;
     }
     own.reset = false;
-    const auto size = static_cast<std::int64_t>(rest.payload.size());
-    const std::int64_t end = rest.sequence + size + (rest.has(tcp_fin) ? 1 : 0);
+    const std::int64_t end = end_of(rest);
     own.next = std::max(own.next, end);
-    if (rest.has(tcp_fin) && !own.fin_acknowledged) {
+    if (rest.has(tcp_fin) && !own.fin_acknowledged && end == own.next) {
         own.fin_end = end;
     }
     const std::int64_t before = own.acknowledged;
     own.acknowledged = std::max(own.acknowledged, rest.acknowledgement);
-    own.edge = std::max(own.edge, rest.acknowledgement + (std::int64_t{rest.window}
-                                                          << pair_.leg(rest.in).peer_window_scale));
+    if (rest.acknowledgement == own.acknowledged) {
+        own.edge =
+            std::max(own.edge, rest.acknowledgement + (std::int64_t{rest.window}
+                                                       << pair_.leg(rest.in).peer_window_scale));
+    }
     std::int64_t delivered = own.acknowledged - before;
-    if (other.fin_end >= 0 && rest.acknowledgement >= other.fin_end) {
-        if (before < other.fin_end) {
-            --delivered;
-        }
-        if (!other.fin_acknowledged) {
+    if (other.fin_end >= 0 && !other.fin_acknowledged && rest.acknowledgement >= other.fin_end) {
+        if (other.next > other.fin_end) {
+            other.fin_end = -1;  // somebody sent on
+            verdict.taken_back = true;
+        } else {
+            delivered -= before < other.fin_end ? 1 : 0;
             other.fin_acknowledged = true;
             verdict.event = own.fin_acknowledged;
         }
@@ -278,8 +309,7 @@ Verdict Model::judge(const Given& given, std::uint64_t now_ns) {
     rest.flags &= static_cast<std::uint8_t>(~(tcp_ece | tcp_cwr));
     if (!given.has(tcp_rst)) {
         rest.acknowledgement = std::max<std::int64_t>(given.acknowledgement, 0);
-        const auto size = static_cast<std::int64_t>(given.payload.size());
-        if (given.sequence < 0 && given.sequence + size + (given.has(tcp_fin) ? 1 : 0) <= 0) {
+        if (given.sequence < 0 && end_of(given) <= 0) {
             rest.sequence = -1;
             rest.payload.clear();
             rest.flags = tcp_ack;
@@ -396,9 +426,11 @@ std::vector<Option> random_options(Random& random, const SplicedPair& pair, Leg 
     return options;
 }
 
-std::int64_t random_sequence(Random& random, const Direction& own, const Direction& other) {
+// `border`: a position, below 2^16, that a block begins at.
+std::int64_t random_sequence(Random& random, const Direction& own, const Direction& other,
+                             std::int64_t border) {
     const std::int64_t oldest = own.next - max_flight + 1;
-    switch (random.between(0, 11)) {
+    switch (random.between(0, 12)) {
         case 0:
             return own.next + random.between(0, 3'000);
         case 1:
@@ -411,6 +443,8 @@ std::int64_t random_sequence(Random& random, const Direction& own, const Directi
             return std::max({other.edge, own.next}) + random.between(-2, 2);
         case 5:
             return own.next + random.between(near - 2, near + 2);
+        case 8:  // where a block ends
+            return own.next + (border - own.next % near + near) % near + random.between(-3, 3);
         case 6:
             return own.next + random.between(near, max_flight);
         case 7:
@@ -420,9 +454,10 @@ std::int64_t random_sequence(Random& random, const Direction& own, const Directi
     }
 }
 
-std::int64_t random_acknowledgement(Random& random, const Direction& own, const Direction& other) {
+std::int64_t random_acknowledgement(Random& random, const Direction& own, const Direction& other,
+                                    std::int64_t border) {
     const std::int64_t highest = std::max(other.next, own.acknowledged);
-    switch (random.between(0, 9)) {
+    switch (random.between(0, 10)) {
         case 0:
             return own.acknowledged;
         case 1:
@@ -433,6 +468,9 @@ std::int64_t random_acknowledgement(Random& random, const Direction& own, const 
             return std::max(highest, own.acknowledged + near) + random.between(1, max_flight);
         case 4:
             return highest;
+        case 5:  // where a block ends, whether it was sent or not
+            return own.acknowledged + (border - own.acknowledged % near + near) % near +
+                   random.between(-3, 3);
         default:
             return random.between(own.acknowledged, highest);
     }
@@ -443,8 +481,10 @@ Given random_segment(Random& random, Model& model, const SplicedPair& pair) {
     given.in = random.one_in(2) ? Leg::visitor : Leg::client;
     const Direction& own = model.at(given.in);
     const Direction& other = model.at(test::opposite(given.in));
-    given.sequence = random_sequence(random, own, other);
-    given.acknowledgement = random_acknowledgement(random, own, other);
+    const auto border = [](std::uint32_t base) { return near - std::int64_t{base % near}; };
+    given.sequence = random_sequence(random, own, other, border(pair.leg(given.in).rcv_nxt));
+    given.acknowledgement =
+        random_acknowledgement(random, own, other, border(pair.leg(given.in).snd_nxt));
     given.window = static_cast<std::uint16_t>(random.one_in(3) ? random.between(0, 3)
                                                                : random.between(0, 0xffff));
     given.traffic_class = static_cast<std::uint8_t>(random.between(0, 255));
@@ -458,10 +498,16 @@ Given random_segment(Random& random, Model& model, const SplicedPair& pair) {
     if (random.one_in(200)) {
         given.flags |= tcp_fin;
     }
+    if (own.fin_end == own.next && !random.one_in(3)) {  // mostly nothing behind a FIN
+        given.sequence = own.next;
+        given.payload.clear();
+        given.flags = tcp_ack;
+    }
     if (random.one_in(60)) {
         given.flags = random.one_in(2) ? tcp_rst : tcp_rst | tcp_ack;
         if (!random.one_in(3)) {
-            given.sequence = random.between(other.acknowledged - 2, other.acknowledged + 2);
+            const std::int64_t exact = random.one_in(2) ? other.acknowledged : own.next;
+            given.sequence = random.between(exact - 2, exact + 2);
         }
     }
     if (random.one_in(40)) {
@@ -567,6 +613,8 @@ struct Coverage {
     int trimmed{0};
     int split{0};
     int events{0};
+    int taken_back{0};
+    int ends{0};  // both FINs acknowledged
 };
 
 void compare(const Given& given, const Verdict& verdict, Seen& seen, bool can_split) {
@@ -643,6 +691,8 @@ void run(std::uint32_t seed, Way& way, bool can_split, Coverage& coverage) {
         coverage.longest = std::max(coverage.longest, model.at(given.in).acknowledged);
         coverage.split += verdict.split_bytes != 0 ? 1 : 0;
         coverage.events += verdict.event ? 1 : 0;
+        coverage.taken_back += verdict.taken_back ? 1 : 0;
+        coverage.ends += verdict.event && !given.has(tcp_rst) ? 1 : 0;
         const bool cut = given.sequence < 0 && !given.payload.empty();
         coverage.trimmed += cut && verdict.reason == PacketReason::spliced ? 1 : 0;
     }
@@ -676,6 +726,8 @@ void run_all(Way& way, bool can_split) {
     EXPECT_GT(coverage.trimmed, 100);
     EXPECT_GT(coverage.split, 100);
     EXPECT_GT(coverage.events, 20);
+    EXPECT_GT(coverage.taken_back, 20);
+    EXPECT_GT(coverage.ends, 20);
 }
 
 TEST(TranslateModel, AgreesWithTheTranslation) {

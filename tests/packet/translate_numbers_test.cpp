@@ -112,10 +112,71 @@ TEST_P(TranslateNumbers, FarSequencesMustLieInTheWindow) {
     EXPECT_EQ(pair().entry(in()).next_sequence, given.sequence + 10);
 }
 
-TEST_P(TranslateNumbers, NearSequencesPassWhateverTheWindow) {
-    Segment given = segment(10);
-    given.sequence += 65'536;
+TEST_P(TranslateNumbers, SequencesOfOneBlockPassWhateverTheWindow) {
+    out_leg().peer_window_bytes = 0;
+    const std::uint32_t last = in_leg().rcv_nxt | (near_bytes - 1);
+    Segment given = segment(std::min(5U, last - in_leg().rcv_nxt));
+    given.sequence = last - static_cast<std::uint32_t>(given.payload.size());
     expect_mirrored(given);
+    EXPECT_EQ(pair().entry(in()).next_sequence, last);
+    given = segment();
+    given.sequence = last + 1;
+    expect_dropped(given, PacketReason::out_of_window);
+    open_window(out(), 1'000);
+    expect_mirrored(given);
+}
+
+TEST_P(TranslateNumbers, WhatCrossesABlockMustBeginInTheWindow) {
+    const std::uint32_t next = in_leg().rcv_nxt + 100;
+    const std::uint32_t border = (next | (near_bytes - 1)) + 1;
+    for (const std::uint32_t beyond : {1U, 0U}) {
+        out_leg().peer_window_bytes = border - 2 - beyond - in_leg().rcv_nxt;
+        test::SplicedPair one(variant(), state_);
+        Segment crossing = one.from(in());
+        crossing.payload = test::stream_bytes(0, 100);
+        ASSERT_EQ(one.pass(in(), crossing), PacketReason::spliced);
+        crossing.sequence = border - 2;
+        crossing.payload = test::stream_bytes(0, 2);
+        EXPECT_EQ(one.pass(in(), crossing),
+                  beyond != 0 ? PacketReason::out_of_window : PacketReason::spliced);
+        EXPECT_EQ(one.entry(in()).next_sequence, beyond != 0 ? next : border);
+        // An end within the block needs no window.
+        crossing.payload.pop_back();
+        EXPECT_EQ(one.pass(in(), crossing), PacketReason::spliced);
+    }
+}
+
+TEST_P(TranslateNumbers, WhatCrossesABlockMustHaveBeenSent) {
+    const std::uint32_t last = in_leg().snd_nxt | (near_bytes - 1);
+    Segment given = segment();
+    given.acknowledgement = last;
+    expect_mirrored(given);
+    given.acknowledgement = last + 1;
+    expect_dropped(given, PacketReason::out_of_window);
+    Segment data = pair().from(out());
+    data.sequence += last - in_leg().snd_nxt;
+    data.payload = test::stream_bytes(0, 1);
+    ASSERT_EQ(pair().pass(out(), data), PacketReason::spliced);
+    expect_mirrored(given);
+}
+
+TEST_P(TranslateNumbers, OldAcknowledgementsDoNotOpenTheWindow) {
+    Segment data = pair().from(out());
+    data.payload = test::stream_bytes(0, 100);
+    ASSERT_EQ(pair().pass(out(), data), PacketReason::spliced);
+    Segment given = segment();
+    given.acknowledgement += 100;
+    given.window = 1'000;
+    expect_mirrored(given);
+    const std::uint32_t edge = pair().entry(in()).window_edge;
+    given.acknowledgement -= 1;
+    given.window = 65'535;
+    expect_mirrored(given);
+    EXPECT_EQ(pair().entry(in()).window_edge, edge);
+    given.acknowledgement += 1;
+    expect_mirrored(given);
+    EXPECT_EQ(pair().entry(in()).window_edge,
+              given.acknowledgement + (65'535U << in_leg().peer_window_scale));
 }
 
 TEST_P(TranslateNumbers, FarAcknowledgementsMustHaveBeenSent) {

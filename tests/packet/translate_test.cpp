@@ -24,6 +24,9 @@ INSTANTIATE_TEST_SUITE_P(Flows, Translate,
 // ---- The usual segment
 
 TEST_P(Translate, ABareAcknowledgement) {
+    Segment data = pair().from(out());
+    data.payload = test::stream_bytes(0, 1);
+    ASSERT_EQ(pair().pass(out(), data), PacketReason::spliced);
     Segment given = segment();
     given.acknowledgement += 1;
     given.padding_bytes = 6;
