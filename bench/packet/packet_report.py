@@ -34,7 +34,8 @@ class Case:
     @property
     def hugepage_bytes(self):
         per_mbuf = self.buffer_bytes + 128 + 128 + 64  # headroom, mbuf, header of the pool
-        return self.mbuf_count * per_mbuf + 300 * self.flows + (64 << 20)
+        # A large pool is laid out with gaps: up to twice as much was seen.
+        return 2 * self.mbuf_count * per_mbuf + 300 * self.flows + (64 << 20)
 
 
 CASES = (

@@ -289,6 +289,10 @@ std::expected<std::optional<PacketParts>, std::string> open_packet_ports(const S
             return std::unexpected("engine = packet: " + parts.error());
         }
         log.warning("the packet engine cannot run, the stream engine does: " + parts.error());
+        // Without CAP_NET_ADMIN there is nothing to reduce to.
+        if (!drivers::missing_privileges({}).empty()) {
+            return std::nullopt;
+        }
     }
     // Everything that needs more is open now. Threads that start from here on inherit what is left.
     if (auto dropped = drivers::drop_privileges({.user = config.packet_user.value_or("")});

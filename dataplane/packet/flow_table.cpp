@@ -325,6 +325,15 @@ void FlowTable::erase(DirectionIndex direction, std::uint32_t hash) const {
     }
 }
 
+std::size_t FlowTable::passed_count() const {
+    const FlowBucket* buckets = array_of(buckets_.load(std::memory_order_relaxed));
+    std::size_t count = 0;
+    for (std::size_t index = 0; index < bucket_count_; ++index) {
+        count += buckets[index].passed.load(std::memory_order_relaxed);
+    }
+    return count;
+}
+
 // Twice the buckets, or the first ones. The old array stays readable until the grace period ends.
 bool FlowTable::grow() {
     const std::size_t count = bucket_count_ == 0 ? first_bucket_count : bucket_count_ * 2;

@@ -132,6 +132,9 @@ class FlowTable {
     [[nodiscard]] std::uint32_t size() const { return size_; }  // flows installed
     [[nodiscard]] std::uint32_t max_flows() const { return max_flows_; }
     [[nodiscard]] std::size_t committed_bytes() const;
+    // Buckets that installed directions passed on their way to a free slot, all together: what
+    // crowding costs. Looks at every bucket.
+    [[nodiscard]] std::size_t passed_count() const;
 
     // 64-bit counts of payload bytes that the *other* leg's peer has acknowledged, by direction:
     // [visitor] = delivered to the client. A FIN is no byte.

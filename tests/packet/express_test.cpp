@@ -102,8 +102,11 @@ void make_flow(World& world, Chance& chance, bool stamped) {
     entry.tunnel_index = 3;
     world.cold.first_sequence[0] = entry.next_sequence - 5'000;
     world.cold.first_acknowledgement[0] = entry.acknowledged - 5'000;
-    world.other.window_edge = entry.next_sequence + entry.sequence_delta + 1'000'000;
-    world.other.next_sequence = entry.acknowledged + entry.acknowledgement_delta + 100'000;
+    // Without room, the general way lets nothing pass that leaves its block.
+    const bool room = chance.one_in(2);
+    world.other.window_edge = entry.next_sequence + entry.sequence_delta + (room ? 1'000'000 : 0);
+    world.other.next_sequence =
+        entry.acknowledged + entry.acknowledgement_delta + (room ? 100'000 : 0);
     world.other.acknowledged = entry.next_sequence + entry.sequence_delta;
     for (std::byte& byte : world.adjacency.header) {
         byte = chance.byte();

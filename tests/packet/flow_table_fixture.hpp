@@ -80,6 +80,9 @@ inline FlowState detailed_state() {
 class CountingMemory final : public TableMemory {
   public:
     std::byte* reserve(std::size_t size_bytes) override {
+        if (no_address_space) {
+            return nullptr;
+        }
         std::byte* at = ordinary_->reserve(size_bytes);
         reserved_[at] = size_bytes;
         return at;
@@ -103,6 +106,7 @@ class CountingMemory final : public TableMemory {
 
     std::size_t committed_bytes{0};
     std::size_t limit_bytes{std::size_t{1} << 40U};
+    bool no_address_space{false};  // from now on
 
   private:
     std::unique_ptr<TableMemory> ordinary_{make_ordinary_memory()};
