@@ -24,7 +24,6 @@ namespace bore::abi {
     X(bad_header, "Frames with impossible header fields.")                                         \
     X(bad_options, "Segments of spliced flows with malformed TCP options.")                        \
     X(bad_checksum, "Frames whose checksum the NIC or the splitter found wrong.")                  \
-    X(urgent, "Segments of spliced flows with URG, whose pointer would be moved wrongly.")         \
     X(bad_flags, "Segments of spliced flows with impossible flags: SYN and FIN, no ACK.")          \
     X(out_of_window, "Segments of spliced flows far outside the receiver's window.")               \
     X(hop_limit, "Frames whose TTL or hop limit has run out.")                                     \
@@ -65,7 +64,6 @@ enum class PacketReason : std::uint8_t {
     X(packet_bad_header_total, counter, "Dropped: impossible header fields.")             \
     X(packet_bad_options_total, counter, "Dropped: malformed TCP options.")               \
     X(packet_bad_checksum_total, counter, "Dropped: wrong checksum.")                     \
-    X(packet_urgent_total, counter, "Dropped: URG on a spliced flow.")                    \
     X(packet_bad_flags_total, counter, "Dropped: impossible TCP flags.")                  \
     X(packet_out_of_window_total, counter, "Dropped: far outside the receiver's window.") \
     X(packet_hop_limit_total, counter, "Dropped: TTL or hop limit has run out.")          \

@@ -391,6 +391,14 @@ bool Flows::on_syn(DirectionIndex direction) {
         remove(flow);
         return true;
     }
+    // Its peer has just reset it: this is the next connection from the same port.
+    const FlowCold& cold = context_.table.cold(flow);
+    if (cold.reset_seen[static_cast<std::size_t>(leg_of(direction))].load() != 0) {
+        end(flow, EndReason::reset, ECONNRESET, context_.options.linger_ns);
+        context_.counters.add(SlowCounter::flows_evicted_total);
+        remove(flow);
+        return true;
+    }
     // One per flow and quarter of a second: the answer must not serve anybody as an amplifier or
     // as a counter (RFC 5961, 7).
     const auto low_tick = static_cast<std::uint8_t>(tick_of(context_.now));

@@ -163,7 +163,9 @@ PacketReason judge_flags(const TcpView& view, std::uint8_t state) {
         !has(view.flags, tcp_ack | tcp_rst)) {
         return PacketReason::bad_flags;
     }
-    return has(view.flags, tcp_urg) ? PacketReason::urgent : PacketReason::spliced;
+    // URG passes without its flag and pointer: the urgent byte is a byte in its place, as it is on
+    // the stream engine (SO_OOBINLINE).
+    return PacketReason::spliced;
 }
 
 // A reset must name a number that its receiver still waits for: from what it has acknowledged up to
@@ -201,7 +203,7 @@ void cut_old_bytes(const TcpView& view, const Passage& passage, Draft& draft) {
 PacketReason draft_numbers(const TcpView& view, const Passage& passage, Draft& draft) {
     draft.sequence = view.sequence;
     draft.acknowledgement = view.acknowledgement;
-    draft.flags = view.flags & (tcp_fin | tcp_rst | tcp_psh | tcp_ack);  // no ECE, no CWR
+    draft.flags = view.flags & (tcp_fin | tcp_rst | tcp_psh | tcp_ack);  // no ECE, CWR, URG
     draft.payload_bytes = view.payload_bytes;
     if (has(view.flags, tcp_rst)) {
         return reset_in_window(view, passage) ? PacketReason::spliced : PacketReason::out_of_window;

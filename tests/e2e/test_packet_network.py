@@ -369,7 +369,7 @@ MALFORMED = {  # name: the counter that must move
     "total_shorter_than_header": "packet_bad_header_total", "cut_ip_header": "packet_truncated_total",
     "cut_tcp_header": "packet_truncated_total", "offset_of_4_words": "packet_bad_header_total",
     "offset_beyond_segment": "packet_truncated_total", "option_of_length_0": "packet_bad_options_total",
-    "option_beyond_header": "packet_bad_options_total", "urgent": "packet_urgent_total", "syn_fin": "packet_bad_flags_total",
+    "option_beyond_header": "packet_bad_options_total", "syn_fin": "packet_bad_flags_total",
     "no_flags": "packet_bad_flags_total", "all_flags": "packet_bad_flags_total", "hop_limit": "packet_hop_limit_total",
     "ethertype": "packet_ethertype_total", "udp": "packet_not_tcp_total"}
 
@@ -397,7 +397,6 @@ def malformed(name, source, target, sequence, acknowledgement):
         "offset_beyond_segment": lambda: packet(segment(payload=b"", offset=15)),
         "option_of_length_0": lambda: packet(segment(options=b"\x08\x00\x00\x00")),
         "option_beyond_header": lambda: packet(segment(options=b"\x01\x01\x08\x0a")),
-        "urgent": lambda: packet(segment(frames.ACK | frames.URG, urgent=3)),
         "syn_fin": lambda: packet(segment(frames.SYN | frames.FIN)),
         "no_flags": lambda: packet(segment(0)),
         "all_flags": lambda: packet(segment(63)),

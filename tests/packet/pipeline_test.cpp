@@ -143,8 +143,8 @@ TEST_F(PipelineTest, EveryFrameGoesWhereItBelongs) {
     stranger6.source_port += 1;
     Segment syn = v4_.from(Leg::client);
     syn.flags = tcp_syn;
-    Segment urgent = v6_.from(Leg::visitor);
-    urgent.flags = tcp_ack | tcp_urg;
+    Segment odd = v6_.from(Leg::visitor);
+    odd.flags = tcp_ack | tcp_fin | tcp_rst;
     Bytes arp(60);
     store16(arp.data() + 12, 0x0806);
 
@@ -155,7 +155,7 @@ TEST_F(PipelineTest, EveryFrameGoesWhereItBelongs) {
     give(data6);
     give(stranger6);
     give(test::build(data), ReceivedChecksum::bad);
-    give(urgent);
+    give(odd);
     give(arp);
     give(test::build(v4_.from(Leg::client)), ReceivedChecksum::good);
     process();
@@ -179,7 +179,7 @@ TEST_F(PipelineTest, EveryFrameGoesWhereItBelongs) {
     EXPECT_EQ(count(Counter::packet_not_tcp_total), 1U);
     EXPECT_EQ(count(Counter::packet_truncated_total), 1U);
     EXPECT_EQ(count(Counter::packet_bad_checksum_total), 1U);
-    EXPECT_EQ(count(Counter::packet_urgent_total), 1U);
+    EXPECT_EQ(count(Counter::packet_bad_flags_total), 1U);
     EXPECT_EQ(verdicts(), 10U);
     outlet_.expect_no_buffer_lost();
 }

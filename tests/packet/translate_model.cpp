@@ -75,9 +75,6 @@ PacketReason Model::judge_flags(const Given& given) {
         (!given.has(tcp_ack) && !given.has(tcp_rst))) {
         return PacketReason::bad_flags;
     }
-    if (given.has(tcp_urg)) {
-        return PacketReason::urgent;
-    }
     return given.hop_limit <= 1 ? PacketReason::hop_limit : PacketReason::spliced;
 }
 
@@ -215,7 +212,7 @@ Verdict Model::judge(const Given& given, std::uint64_t now_ns) {
     }
     // What is left of it.
     Given rest = given;
-    rest.flags &= static_cast<std::uint8_t>(~(tcp_ece | tcp_cwr));
+    rest.flags &= static_cast<std::uint8_t>(~(tcp_ece | tcp_cwr | tcp_urg));
     if (!given.has(tcp_rst)) {
         rest.acknowledgement = std::max<std::int64_t>(given.acknowledgement, 0);
         if (given.sequence < 0 && end_of(given) <= 0) {

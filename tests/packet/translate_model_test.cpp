@@ -391,8 +391,8 @@ void run_all(Way& way, bool can_split) {
     }
     for (const PacketReason reason :
          {PacketReason::spliced, PacketReason::syn, PacketReason::bad_options,
-          PacketReason::bad_checksum, PacketReason::urgent, PacketReason::bad_flags,
-          PacketReason::out_of_window, PacketReason::hop_limit}) {
+          PacketReason::bad_checksum, PacketReason::bad_flags, PacketReason::out_of_window,
+          PacketReason::hop_limit}) {
         EXPECT_GT(coverage.verdicts[reason], 20) << static_cast<int>(reason);
     }
     EXPECT_GT(coverage.longest, std::int64_t{1} << 33);

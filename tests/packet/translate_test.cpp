@@ -310,11 +310,14 @@ TEST_P(Translate, ImpossibleFlagsAreDropped) {
     }
 }
 
-TEST_P(Translate, UrgentIsDropped) {
+TEST_P(Translate, UrgentBytesAreBytesInTheirPlace) {
     Segment given = segment(4);
     given.flags = tcp_ack | tcp_urg;
     given.urgent_pointer = 2;
-    expect_dropped(given, PacketReason::urgent);
+    Segment expected = pair().mirrored(in(), given);
+    expected.flags = tcp_ack;
+    expected.urgent_pointer = 0;
+    expect_spliced(given, expected);
 }
 
 TEST_P(Translate, CongestionFlagsAreCleared) {
