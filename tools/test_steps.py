@@ -217,6 +217,17 @@ def step_e2e(runner, result):
         runner.end_to_end(result, "release", quick=runner.options.quick)
 
 
+def step_packet(runner, result):
+    """packet engine end to end over af_packet: what stands for the rest, with --full everything"""
+    if not runner.build(result, "release"):
+        return
+    if os.geteuid() != 0:
+        result.add("packet engine", skip="needs root: namespaces, TAP devices, packet sockets")
+    else:
+        runner.end_to_end(result, "release", quick=True, driver="packet",
+                          only="" if runner.options.full else "(smoke or packet_smoke)")
+
+
 def step_kernel(runner, result):
     """Debian 12's own kernel 6.1, in QEMU: smoke test, packet engine on network cards under VFIO"""
     if runner.build(result, "release"):
@@ -267,9 +278,10 @@ def why_skipped(log):
 
 
 def step_tidy(runner, result):
-    """clang-tidy on every file, and thereby clang as second compiler"""
+    """clang-tidy on the product, with --full on the tests, too; and thereby clang as second compiler"""
     if runner.build(result, "release"):
-        runner.one(result, "clang-tidy", [ROOT / "tools/tidy"])
+        only = [] if runner.options.full else ["--product"]
+        runner.one(result, "clang-tidy", [ROOT / "tools/tidy", *only])
 
 
 def step_asan(runner, result):

@@ -114,7 +114,9 @@ enum class StreamReason : std::uint8_t { BORE_STREAM_REASONS(BORE_ENUMERATOR) co
     X(handoff_drained_bytes_total, counter,                                                        \
       "Bytes that the kernel had and delivered before a hand-off.")                                \
     X(handoff_replayed_frames_total, counter, "Held frames replayed after a hand-off.")            \
-    X(handoff_ns_total, counter, "Processor time of successful hand-offs, in sum.")                \
+    X(handoffs_measured_total, counter,                                                            \
+      "Hand-offs done by one call, whose processor time was measured.")                            \
+    X(handoff_ns_total, counter, "Processor time of these.")                                       \
     X(handoff_frozen_ns_total, counter, "Time that connections were frozen, in sum.")              \
     X(handoff_frozen_under_8us_total, counter,                                                     \
       "Hand-offs with the connection frozen for less than 8 us.")                                  \

@@ -27,6 +27,13 @@ constexpr std::size_t flow_events_per_turn = 1'024;
 constexpr base::Nanoseconds port_interval_ns = 100 * base::millisecond_ns;
 constexpr std::size_t max_frame_bytes = 9'600 + 18;
 
+base::Nanoseconds processor_time() {
+    timespec used{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return static_cast<base::Nanoseconds>(used.tv_sec) * base::second_ns +
+           static_cast<base::Nanoseconds>(used.tv_nsec);
+}
+
 }  // namespace
 
 SlowPathThread::SlowPathThread(const SlowPathContext& context)
@@ -115,9 +122,9 @@ bool SlowPathThread::take_commands(base::Nanoseconds now) {
             break;
         }
         const bool opens = command->kind == SlowPathCommand::Kind::open_pair;
-        const base::Nanoseconds began = opens ? base::monotonic_now() : now;
+        const base::Nanoseconds began = opens ? processor_time() : 0;
         carry_out(*command, now);
-        measure_handoffs(opens ? began : 0);
+        measure_handoffs(began);
     }
     return count > 0;
 }
@@ -223,8 +230,9 @@ void SlowPathThread::look_at_ports() {
 }
 
 // A freeze and what follows it happen within one call of the slow path, so the clock is read around
-// it: from the first TCP_REPAIR to the end. `began` is when open_pair() was called: most pairs have
-// nothing to drain and are spliced by that call, whose time is then all that the hand-off cost.
+// it: from the first TCP_REPAIR to the end. `began` is this thread's processor time when
+// open_pair() was called, 0 for another call: most pairs have nothing to drain and are spliced by
+// open_pair(), which is then all that their hand-off cost.
 void SlowPathThread::measure_handoffs(base::Nanoseconds began) {
     const base::Nanoseconds frozen_at = std::exchange(frozen_at_, 0);
     const std::uint64_t handoffs = counters_.get(SlowPathCounter::handoffs_total);
@@ -235,7 +243,10 @@ void SlowPathThread::measure_handoffs(base::Nanoseconds began) {
     const base::Nanoseconds now = base::monotonic_now();
     const base::Nanoseconds frozen = (now - frozen_at) / done;
     counters_.add(SlowPathCounter::handoff_frozen_ns_total, frozen * done);
-    counters_.add(SlowPathCounter::handoff_ns_total, now - (began == 0 ? frozen_at : began));
+    if (began != 0) {
+        counters_.add(SlowPathCounter::handoff_ns_total, processor_time() - began);
+        counters_.add(SlowPathCounter::handoffs_measured_total, done);
+    }
     constexpr std::array<base::Nanoseconds, 7> bounds_us{8, 16, 32, 64, 128, 256, 1024};
     const auto bucket = std::find_if(bounds_us.begin(), bounds_us.end(), [frozen](auto bound_us) {
         return frozen < bound_us * base::microsecond_ns;

@@ -27,6 +27,7 @@ def exchange(legs, text=b"ping"):
 
 # Bulk
 
+@pytest.mark.packet_smoke
 @pytest.mark.limit(300)
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("direction", ["to_visitor", "to_service", "both"])
@@ -43,6 +44,7 @@ def test_bulk_by_the_rust_client(start_sides, open_rust, keep, bulk_size, direct
     expect_spliced(sides, relay, 1)
 
 
+@pytest.mark.packet_smoke
 @pytest.mark.limit(120)
 def test_one_port_for_both_legs(start_relay, open_tunnel, keep, bulk_size, driver):
     """What test_transfers.py runs over: both legs on one NIC."""
@@ -54,6 +56,7 @@ def test_one_port_for_both_legs(start_relay, open_tunnel, keep, bulk_size, drive
     assert relay.counters()["handoffs_total"] == (1 if driver in site.PACKET_PORTS else 0)
 
 
+@pytest.mark.packet_smoke
 @pytest.mark.limit(240)
 def test_2000_connections_with_data_behind_accept_and_before_pairing(start_sides, open_sided, keep, quick):
     count = 500 if quick else 2_000
@@ -115,6 +118,7 @@ def test_early_bytes_of_every_size(start_sides, open_sided, keep, size):
 
 # Ends
 
+@pytest.mark.packet_smoke
 @pytest.mark.parametrize("family", [4, 6])
 def test_half_close_both_ways(start_sides, open_sided, keep, family):
     sides, relay = start_sides()
@@ -147,6 +151,7 @@ def test_both_ends_close_at_the_same_time(start_sides, open_sided, keep):
     traffic.eventually(lambda: programs.ended(relay.counters(), "fin") == 20, 5)
 
 
+@pytest.mark.packet_smoke
 @pytest.mark.parametrize("who", ["visitor", "service"])
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "bulk"])
 def test_a_reset_is_a_reset_on_the_other_leg(start_sides, open_sided, keep, who, busy):
@@ -169,6 +174,7 @@ def test_a_reset_is_a_reset_on_the_other_leg(start_sides, open_sided, keep, who,
     traffic.eventually(lambda: programs.ended(relay.counters(), "reset") == 1, 5)
 
 
+@pytest.mark.packet_smoke
 @pytest.mark.parametrize("end", ["service_closes", "visitor_resets"])
 def test_the_same_tuple_again_at_once(start_sides, open_sided, keep, end):
     sides, relay = start_sides()
@@ -294,6 +300,7 @@ def test_bandwidth_limit(start_sides, open_sided, mbit, direction):
     expect_spliced(sides, relay, 1)
 
 
+@pytest.mark.packet_smoke
 def test_counters_are_exact_while_a_pair_lives(start_sides, open_sided, keep):
     sides, relay = start_sides()
     tunnel = open_sided(sides, relay)
@@ -318,6 +325,7 @@ def test_counters_are_exact_while_a_pair_lives(start_sides, open_sided, keep):
 
 # Policies
 
+@pytest.mark.packet_smoke
 @pytest.mark.packet(engine=True)
 def test_path_rules_by_port(start_sides, open_sided, keep):
     sides, relay = start_sides("--packet-path", "splice", "--packet-path-rules", "20000-20099=stream")
@@ -330,6 +338,7 @@ def test_path_rules_by_port(start_sides, open_sided, keep):
             expect_streamed(sides, relay, "policy", 1)
 
 
+@pytest.mark.packet_smoke
 @pytest.mark.packet(engine=True)
 def test_path_stream_leaves_every_pair_to_the_stream_engine(start_sides, open_sided, keep):
     sides, relay = start_sides("--packet-path", "stream")
@@ -407,6 +416,7 @@ def test_a_cable_that_comes_back_in_time_costs_nothing(start_sides, open_sided, 
 
 # Drain
 
+@pytest.mark.packet_smoke
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_drain_lets_a_live_transfer_finish(start_sides, open_sided, keep, number):
     sides, relay = start_sides("--drain-timeout-s", "20", check_stop=False)

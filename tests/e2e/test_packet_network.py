@@ -164,6 +164,7 @@ OPTIONS = {"timestamps": "ipv4.tcp_timestamps", "sack": "ipv4.tcp_sack", "window
 WHO_LACKS = {"both": (True, True), "visitor": (True, False), "client": (False, True)}
 
 
+@pytest.mark.packet_smoke
 @pytest.mark.limit(60)
 @pytest.mark.parametrize("who", WHO_LACKS)
 @pytest.mark.parametrize("option", OPTIONS)
@@ -197,6 +198,7 @@ def test_large_and_small_window_scales(start_sides, open_sided, keep, who):
 
 # MTU
 
+@pytest.mark.packet_smoke
 @pytest.mark.limit(60)
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("mtus", [(1400, 1500), (1500, 1400)], ids=["visitor_1400", "client_1400"])
@@ -313,6 +315,7 @@ def unharmed(legs, size=4 * MIB):
         each.result()
 
 
+@pytest.mark.packet_smoke
 @pytest.mark.parametrize("victim", [4, 6], indirect=True, ids=["ipv4", "ipv6"])
 def test_a_blind_reset_does_not_end_a_flow(victim):
     sides, relay, legs, forger = victim
@@ -336,6 +339,7 @@ def test_a_blind_reset_does_not_end_a_flow(victim):
         legs[1].recv(1)
 
 
+@pytest.mark.packet_smoke
 @pytest.mark.parametrize("victim", [4, 6], indirect=True, ids=["ipv4", "ipv6"])
 def test_forged_segments_do_not_move_a_flow(victim):
     sides, relay, legs, forger = victim
@@ -406,6 +410,7 @@ def malformed(name, source, target, sequence, acknowledgement):
     return made[name](), 0x88B5 if name == "ethertype" else None
 
 
+@pytest.mark.packet_smoke
 @pytest.mark.limit(90)
 @pytest.mark.packet(engine=True)
 def test_malformed_frames_are_dropped_and_counted(victim, driver):

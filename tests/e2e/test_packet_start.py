@@ -55,6 +55,7 @@ ADDRESS = ",address=10.99.9.1/16"
     (("--packet-port", f"af_packet:nic0{ADDRESS}", "--packet-memory-mib", "60000"), ("hugepage", "60000")),
     (("--packet-port", f"af_packet:nic0{ADDRESS}", "--packet-eal", "--no-such-argument"), ("--no-such-argument",))],
     ids=["pci_address", "interface", "hugepages", "eal"])
+@pytest.mark.packet_smoke
 def test_what_is_missing_is_said_in_one_sentence(refuse, place, arguments, words):
     status, log = refuse("--engine", "packet", *arguments)
     assert status == 1, log
@@ -77,6 +78,7 @@ def test_what_is_missing_is_said_in_one_sentence(refuse, place, arguments, words
     (("--packet-port", f"af_packet:nic0{ADDRESS}", "--packet-path", "tunnel"), "tunnel"),
     (("--packet-port", f"af_packet:nic0{ADDRESS}", "--packet-path-rules", "20000-19999=stream"), "20000-19999"),
     (("--packet-port", f"af_packet:nic0{ADDRESS}", "--packet-max-flows", "0"), "packet-max-flows")])
+@pytest.mark.packet_smoke
 def test_usage_errors_end_with_2(refuse, arguments, word):
     status, log = refuse("--engine", "packet", *arguments)
     assert status == 2 and word in log, (status, log)
@@ -108,6 +110,7 @@ def test_the_exception_interface_exists_already(refuse, place):
 
 # Without privileges
 
+@pytest.mark.packet_smoke
 @pytest.mark.parametrize("who", ["nobody", "no_hugepages"])
 def test_auto_falls_back_to_the_stream_engine_and_says_why(server_program, place, cleanup, who):
     def become():
@@ -149,6 +152,7 @@ def test_packet_without_privileges_refuses_with_the_remedy(server_program, place
     assert "CAP_" in relay.log()
 
 
+@pytest.mark.packet_smoke
 def test_privileges_are_given_up(start_sides):
     _, relay = start_sides()
     with open(f"/proc/{relay.pid}/status", encoding="ascii") as status:
@@ -193,6 +197,7 @@ def features(namespace, interface):
     return {line for line in namespace.run("ethtool", "-k", interface).splitlines() if "[fixed]" not in line}
 
 
+@pytest.mark.packet_smoke
 def test_nothing_is_left_in_the_kernel(start_sides, open_sided, keep):
     sides, relay = start_sides(check_stop=False)
     visitor, service = keep(*open_sided(sides, relay).pair())
