@@ -1,6 +1,6 @@
 // What must hold in the kernel around a packet port, set up before the port starts and taken back
 // when this object goes: who else sees the NIC's frames, connection tracking, superframes. Rules
-// left behind by a killed relay are replaced at the next start.
+// of a killed relay go with its process (tables) or are replaced at the next start (offloads).
 //
 //   nftables   table netdev bore_INTERFACE and table inet bore_INTERFACE, ours alone
 //   ethtool    offloads of a NIC that stays with the kernel, put back at the end
