@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-struct rte_mempool;
+struct rte_mempool;  // NOLINT(readability-identifier-naming): DPDK's name
 
 namespace bore::drivers {
 

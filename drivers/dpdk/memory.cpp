@@ -35,9 +35,10 @@ class HugepageMemory final : public packet::TableMemory {
             ::munmap(space, aligned - begin);
         }
         if (end > aligned + rounded) {
+            // NOLINTNEXTLINE(performance-no-int-to-ptr)
             ::munmap(reinterpret_cast<void*>(aligned + rounded), end - (aligned + rounded));
         }
-        auto* at = reinterpret_cast<std::byte*>(aligned);
+        auto* at = reinterpret_cast<std::byte*>(aligned);  // NOLINT(performance-no-int-to-ptr)
         mapped_.emplace(at, rounded);
         return at;
     }

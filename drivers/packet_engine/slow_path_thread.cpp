@@ -192,7 +192,7 @@ bool SlowPathThread::take_frames(base::Nanoseconds now) {
 
 bool SlowPathThread::take_kernel_frames(base::Nanoseconds now) {
     bool any = false;
-    for (std::uint8_t index = 0; index < context_.ports.size(); ++index) {
+    for (std::size_t index = 0; index < context_.ports.size(); ++index) {
         const auto& exception = context_.ports[index].exception;
         for (std::size_t count = 0; exception && count < frames_per_source; ++count) {
             const std::size_t size = exception->read(buffer_);
@@ -200,7 +200,8 @@ bool SlowPathThread::take_kernel_frames(base::Nanoseconds now) {
                 break;
             }
             any = true;
-            slow_path_.from_kernel(index, std::span(buffer_).first(size), now);
+            slow_path_.from_kernel(static_cast<std::uint8_t>(index), std::span(buffer_).first(size),
+                                   now);
         }
     }
     return any;
