@@ -1,7 +1,8 @@
-// Counters, as every step of the data plane writes them: one writer, no read-modify-write.
-#include <memory>
+// Counters and histograms, as every step of the data plane writes them: one writer, no
+// read-modify-write.
 
 #include "bench/micro/conclude.hpp"
+#include "dataplane/abi/histogram.hpp"
 #include "dataplane/abi/statistics.hpp"
 
 namespace bore::bench {
@@ -40,6 +41,29 @@ void add_row(benchmark::State& state) {
              sum == 100 * static_cast<std::uint64_t>(state.iterations()));
 }
 BENCHMARK(add_row)->Name("counters/add_row")->Arg(100)->Arg(16'384);
+
+// Values of chance, so that neither the bucket nor a branch can be foreseen.
+void record(benchmark::State& state) {
+    abi::WorkerHistograms histograms;
+    Chance chance;
+    std::uint64_t sum = 0;
+    for (auto _ : state) {
+        const std::uint64_t value = chance.next();
+        sum += value;
+        histograms.record(abi::WorkerHistogram::first_byte_ns, value);
+        benchmark::ClobberMemory();
+    }
+    const abi::Histogram& histogram =
+        histograms.histograms[static_cast<std::size_t>(abi::WorkerHistogram::first_byte_ns)];
+    std::uint64_t recorded = 0;
+    for (const auto& count : histogram.counts) {
+        recorded += count.load();
+    }
+    conclude(state, "value recorded in a histogram", 1,
+             recorded == static_cast<std::uint64_t>(state.iterations()) &&
+                 histogram.sum.load() == sum);
+}
+BENCHMARK(record)->Name("histogram/record");
 
 }  // namespace
 

@@ -131,7 +131,7 @@ def test_run_measures_and_writes_what_compare_reads(tmp_path):
         pytest.skip("bore-micro-bench is not built: tools/build release bench/micro/bore-micro-bench")
     chosen = ["--program", programs()[0], "--quick", "--filter", "checksum/incremental"]
     path = tmp_path / "out.json"
-    done = run(*chosen, "--output", path)
+    done = run(*chosen, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     rows, errors = results.rows_of(results.load(path))
     assert [len(row.samples) for row in rows] == [2, 2] and not errors
@@ -140,4 +140,4 @@ def test_run_measures_and_writes_what_compare_reads(tmp_path):
     assert same.returncode == 0 and "2 same" in same.stdout, same.stdout + same.stderr
     none = run(*chosen[:3], "--filter", "no such row")
     assert none.returncode == 2 and "no row" in none.stderr
-    assert os.listdir(tmp_path) == ["out.json"]
+    assert sorted(os.listdir(tmp_path)) == ["out.json", "out.md"]
