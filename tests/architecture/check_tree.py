@@ -34,6 +34,8 @@ ALLOWED = {
     "controlplane/client": [
         "dataplane/base", "dataplane/abi", "controlplane/bore", "controlplane/config"],
     "bench": ["dataplane/base", "dataplane/abi", "controlplane/bore"],
+    "bench/micro": ["dataplane", "controlplane/bore", "controlplane/config", "controlplane/relay",
+                    "bench/packet"],
     "bench/packet": ["dataplane", "drivers", "bench/load"],
     "tests": ["dataplane", "drivers", "controlplane", "bench"],
 }
