@@ -27,9 +27,9 @@ struct Measured {
     }
 };
 
-class ShortPart final : public ExchangeOwner {
+class CrrPart final : public ExchangeOwner {
   public:
-    ShortPart(Part& part, const ShortOptions& options, std::uint32_t index) : part_(part) {
+    CrrPart(Part& part, const CrrOptions& options, std::uint32_t index) : part_(part) {
         const std::uint32_t threads = options.common.threads;
         for (std::uint32_t number = index; number < options.concurrency; number += threads) {
             Opening opening{.stream = static_cast<std::uint16_t>(number)};
@@ -47,7 +47,7 @@ class ShortPart final : public ExchangeOwner {
         });
     }
 
-    void run(const ShortOptions& options) {
+    void run(const CrrOptions& options) {
         const base::Nanoseconds started = base::monotonic_now();
         ends_at_ = options.count > 0 ? part_.deadline() : started + to_ns(options.seconds);
         for (const auto& visitor : visitors_) {
@@ -103,12 +103,12 @@ class ShortPart final : public ExchangeOwner {
 
 }  // namespace
 
-int run_short(const ShortOptions& options) {
+int run_crr(const CrrOptions& options) {
     require_descriptors(options.concurrency + 64UL);
     Run run("crr", options.common, options.count > 0 ? 600 : options.seconds + 30);
     std::vector<Measured> parts(options.common.threads);
     run.on_threads([&](Part& part, std::uint32_t index) {
-        ShortPart connections(part, options, index);
+        CrrPart connections(part, options, index);
         connections.run(options);
         parts[index] = connections.measured();
     });

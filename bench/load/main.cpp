@@ -28,6 +28,8 @@ CLI::App& add_mode(CLI::App& app, const std::string& name, const std::string& te
 }
 
 void add_limits(CLI::App& mode, CommonOptions& common) {
+    mode.add_option("--source", common.sources, "local address; repeatable, they take turns")
+        ->default_str("");
     mode.add_option("--stall-s", common.stall_seconds,
                     "a connection without progress for so long has failed")
         ->check(CLI::PositiveNumber);
@@ -41,8 +43,6 @@ CLI::App& add_visitors(CLI::App& app, const std::string& name, const std::string
                        CommonOptions& common) {
     CLI::App& mode = add_mode(app, name, text, common);
     mode.add_option("--to", common.to, "HOST:PORT that visitors connect to")->required();
-    mode.add_option("--source", common.sources, "local address; repeatable, they take turns")
-        ->default_str("");
     add_limits(mode, common);
     return mode;
 }
@@ -106,7 +106,7 @@ void add_requests(CLI::App& app, RequestsOptions& options) {
     add_threads(mode, options.common);
 }
 
-void add_short(CLI::App& app, ShortOptions& options) {
+void add_crr(CLI::App& app, CrrOptions& options) {
     CLI::App& mode =
         add_visitors(app, "crr", "connect, one request, close; connections/s", options.common);
     mode.alias("short");
@@ -210,8 +210,13 @@ void add_tunnels(CLI::App& app, TunnelsOptions& options, std::string& secret_fil
     mode.add_option("--count", options.count, "of tunnels")->check(CLI::Range(1, 65'535));
     mode.add_option("--port", options.port,
                     "of the first; the others follow; 0: the relay chooses all");
-    mode.add_option("--concurrency", options.concurrency, "registering at once")
-        ->check(CLI::Range(1, 10'000));
+    CLI::Option* concurrency =
+        mode.add_option("--concurrency", options.concurrency, "registering at once")
+            ->check(CLI::Range(1, 10'000));
+    mode.add_option("--rate", options.rate, "registrations a second, instead of --concurrency")
+        ->check(CLI::PositiveNumber)
+        ->default_str("")
+        ->excludes(concurrency);
     mode.add_option("--hold-s", options.hold_seconds, "then ends; 0: by a stop signal")
         ->check(CLI::NonNegativeNumber);
 }
@@ -241,7 +246,7 @@ int main(int argc, char** argv) {
     app.option_defaults()->always_capture_default();
     BulkOptions bulk;
     RequestsOptions requests;
-    ShortOptions short_connections;
+    CrrOptions crr;
     IdleOptions idle;
     HalfcloseOptions halfclose;
     ChaosOptions chaos;
@@ -254,7 +259,7 @@ int main(int argc, char** argv) {
     add_plain(app, plain, secret_file);
     add_bulk(app, bulk);
     add_requests(app, requests);
-    add_short(app, short_connections);
+    add_crr(app, crr);
     add_idle(app, idle);
     add_tunnels(app, tunnels, secret_file);
     add_halfclose(app, halfclose);
@@ -276,7 +281,7 @@ int main(int argc, char** argv) {
         {"plain", [&] { return run_plain(plain); }},
         {"bulk", [&] { return run_bulk(bulk); }},
         {"rr", [&] { return run_requests(requests); }},
-        {"crr", [&] { return run_short(short_connections); }},
+        {"crr", [&] { return run_crr(crr); }},
         {"idle", [&] { return run_idle(idle); }},
         {"tunnels", [&] { return run_tunnels(tunnels); }},
         {"halfclose", [&] { return run_halfclose(halfclose); }},

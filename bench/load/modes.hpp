@@ -24,8 +24,9 @@ struct TunnelsOptions {
     CommonOptions common;
     std::uint16_t port = 0;  // of the first; 0 takes any
     std::uint32_t count = 1;
-    std::uint32_t concurrency = 64;
-    double hold_seconds = 0;  // 0: until a stop signal
+    std::uint32_t concurrency = 64;  // registering at once: either this
+    double rate = 0;                 // or this many a second, for relays that limit it
+    double hold_seconds = 0;         // 0: until a stop signal
     std::optional<std::string> secret;
     std::string as = "asked";
 };
@@ -63,13 +64,13 @@ struct RequestsOptions : ExchangeSizes {
 };
 [[nodiscard]] int run_requests(const RequestsOptions& options);
 
-struct ShortOptions : ExchangeSizes {
+struct CrrOptions : ExchangeSizes {
     CommonOptions common;
     std::uint32_t concurrency = 16;
     double seconds = 5;       // either this
     std::uint64_t count = 0;  // or this
 };
-[[nodiscard]] int run_short(const ShortOptions& options);
+[[nodiscard]] int run_crr(const CrrOptions& options);
 
 struct IdleOptions {
     CommonOptions common;

@@ -196,6 +196,13 @@ void require_descriptors(std::uint64_t needed) {
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) {
         die_errno("getrlimit");
     }
+    if (needed > limit.rlim_max) {
+        // The privileged may.
+        const rlimit higher{.rlim_cur = needed, .rlim_max = needed};
+        if (::setrlimit(RLIMIT_NOFILE, &higher) == 0) {
+            return;
+        }
+    }
     limit.rlim_cur = limit.rlim_max;
     if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) {
         die_errno("setrlimit");

@@ -27,7 +27,7 @@ class Tunnels {
             ++held_;
             part_.live.tunnels.add(1);
             register_time_.record(took);
-            begin_next();
+            follow();
         };
         events_.ended = [this](bool was_registered, Reason reason, const std::string& what) {
             if (reason == Reason::rejected) {
@@ -39,7 +39,7 @@ class Tunnels {
             }
             ++failed_;
             // Not from here: with all of them refused that would be a deep recursion.
-            part_.loop.call_at(base::monotonic_now(), [this] { begin_next(); });
+            part_.loop.call_at(base::monotonic_now(), [this] { follow(); });
         };
         part_.sweep_with([this](base::Nanoseconds now) {
             for (const auto& tunnel : tunnels_) {
@@ -51,8 +51,12 @@ class Tunnels {
     void register_all() {
         const base::Nanoseconds began = base::monotonic_now();
         tunnels_.reserve(options_.count);
-        for (std::uint32_t index = 0; index < options_.concurrency; ++index) {
-            begin_next();
+        if (options_.rate > 0) {
+            part_.loop.call_every(to_ns(1 / options_.rate), [this] { begin_next(); });
+        } else {
+            for (std::uint32_t index = 0; index < options_.concurrency; ++index) {
+                begin_next();
+            }
         }
         (void)part_.run_until(part_.deadline(),
                               [this] { return registered_ + failed_ == options_.count; });
@@ -90,6 +94,13 @@ class Tunnels {
     }
 
   private:
+    // One has been registered or refused; without a rate the next one takes its place.
+    void follow() {
+        if (options_.rate == 0) {
+            begin_next();
+        }
+    }
+
     void begin_next() {
         const std::size_t index = tunnels_.size();
         if (index == options_.count) {
