@@ -33,7 +33,7 @@ REFERENCES = ("rust+rust", "nginx")
 
 USUAL_TARGETS = ("ours+bore", "ours+rust", "rust+rust", "nginx", "haproxy", "rathole", "frp", "direct")
 
-BULK = ("gbit_per_s", "cpu_s_per_gb", "switches_per_gb", "syscalls_per_gb")
+BULK = ("cpu_s_per_gb", "gbit_per_s", "switches_per_gb", "syscalls_per_gb")
 LATENCY = ("p50_us", "p90_us", "p99_us", "p999_us", "max_us")
 REQUESTS = ("cpu_us_per_request", *LATENCY, "requests_per_s", "switches_per_request",
             "syscalls_per_request")

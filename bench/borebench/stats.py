@@ -87,7 +87,7 @@ class Ratio:
 def paired_ratio(ours, theirs, confidence=CONFIDENCE):
     """Ratio of two series of one run, round by round; None entries leave their round out. None
     when no round has both. Values that are not positive have no ratio and are left out, too."""
-    logs = [math.log(a / b) for a, b in zip(ours, theirs) if a and b and a > 0 and b > 0]
+    logs = [math.log(a) - math.log(b) for a, b in zip(ours, theirs) if a and b and a > 0 and b > 0]
     if not logs:
         return None
     error = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
