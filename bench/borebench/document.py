@@ -35,10 +35,15 @@ def new(machine, works, options, targets):
 
 
 def save(document, path):
+    def text(value):
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+    # One line for the head and one for each sample, so that versions of a kept result can be compared.
+    head = text({name: value for name, value in document.items() if name != "samples"})
+    samples = ",\n".join(map(text, document["samples"]))
     beside = f"{path}.part"
     with open(beside, "w", encoding="utf-8") as file:
-        json.dump(document, file, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        file.write("\n")
+        file.write(f'{head[:-1]},"samples":[\n{samples}\n]}}\n')
     os.replace(beside, path)
 
 
