@@ -261,6 +261,8 @@ def command_run(chosen):
     programs = _make_programs(chosen)
     if programs.missing(["load"]):
         sys.exit(f"bore-bench: {programs['load']} is not there; build it (tools/build) or give --load")
+    if chosen.relay_pid and not os.path.exists(f"/proc/{chosen.relay_pid}"):
+        sys.exit(f"bore-bench: no process {chosen.relay_pid} on this machine for --relay-pid")
     remote = {f"[{h}]:{p}" if ":" in h else f"{h}:{p}": (h, p) for h, p in chosen.target or ()}
     options = options_of(chosen)
     if remote:
@@ -320,7 +322,10 @@ def _write_report(result, path):
 
 def command_serve(chosen):
     load = str(chosen.load)
-    os.execv(load, [load, "serve", "--listen", chosen.listen])
+    try:
+        os.execv(load, [load, "serve", "--listen", chosen.listen])
+    except OSError as error:
+        sys.exit(f"bore-bench: {load}: {error.strerror}; build it (tools/build) or give --load")
 
 
 def command_compare(chosen):

@@ -1,6 +1,7 @@
 """The report as one HTML page that opens without network: verdicts, plots, tables, the machine."""
 
 import html
+import json
 import statistics
 
 from borebench import charts, document, findings, metrics, stats, table
@@ -129,11 +130,13 @@ def _shares(result, work):
 
 
 def _external(result):
+    """What packet and micro say of themselves; their figures are in the JSON."""
     for name, outcome in result["external"].items():
         yield f"<h2>{escape(name)}</h2><p><code>{escape(outcome['command'])}</code></p>"
-        if "result" in outcome:
-            import json
-            yield f"<details><summary>JSON</summary><pre>{escape(json.dumps(outcome['result'], indent=1))}</pre></details>"
+        if outcome.get("text"):
+            yield f"<pre>{escape(outcome['text'])}</pre>"
+        elif "result" in outcome:
+            yield f"<pre>{escape(json.dumps(outcome['result'], indent=1))}</pre>"
 
 
 def _not_measured(result):

@@ -163,6 +163,8 @@ class Runner:
         found = {"command": " ".join(command), "exit_status": status}
         with contextlib.suppress(OSError, ValueError):
             found["result"] = document.plain(f"{output}.json")
+        with contextlib.suppress(OSError, ValueError), open(f"{output}.md", encoding="utf-8") as file:
+            found["text"] = file.read()
         if status != 0:
             self._skip(work.scenario, work, f"{program} ended with exit status {status}")
         self.result["external"][work.name] = found
