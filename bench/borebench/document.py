@@ -1,7 +1,7 @@
 """The result of a run: one JSON document that is valid at any time. bench/README.md describes it.
 
-It is written anew after every sample, beside itself and then renamed, so that a run which is stopped,
-or killed, leaves what it has measured, marked as unfinished.
+It is written anew after every sample, beside itself and then renamed, so that a run which is
+stopped, or killed, leaves what it has measured, marked as unfinished.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ def save(document, path):
     def text(value):
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
-    # One line for the head and one for each sample, so that versions of a kept result can be compared.
+    # A line for the head and one for each sample, so that versions of a kept one can be compared.
     head = text({name: value for name, value in document.items() if name != "samples"})
     samples = ",\n".join(map(text, document["samples"]))
     beside = f"{path}.part"
@@ -56,12 +56,17 @@ def load(path):
     except ValueError as error:
         raise NoDocument(f"{path} is not JSON: {error}") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise NoDocument(f"{path} is no result of bore-bench (its \"format\" is not \"{FORMAT}\")")
+        raise NoDocument(f'{path} is no result of bore-bench (its "format" is not "{FORMAT}")')
     if document.get("version") != VERSION:
-        raise NoDocument(f"{path} has version {document.get('version')}, this program reads "
-                         f"{VERSION}; measure again, or use the program that wrote it")
-    missing = [name for name in ("status", "machine", "works", "targets", "samples")
-               if name not in document]
+        raise NoDocument(
+            f"{path} has version {document.get('version')}, this program reads "
+            f"{VERSION}; measure again, or use the program that wrote it"
+        )
+    missing = [
+        name
+        for name in ("status", "machine", "works", "targets", "samples")
+        if name not in document
+    ]
     if missing or document["status"] not in STATUSES:
         raise NoDocument(f"{path} lacks {', '.join(missing) or 'a known status'}")
     with contextlib.suppress(KeyError, TypeError, AttributeError):
@@ -76,8 +81,9 @@ def work(document, name):
 
 
 def samples(document, work_name, target):
-    return [one for one in document["samples"]
-            if one["work"] == work_name and one["target"] == target]
+    return [
+        one for one in document["samples"] if one["work"] == work_name and one["target"] == target
+    ]
 
 
 def targets_of(document, work_name):
@@ -89,8 +95,11 @@ def targets_of(document, work_name):
 
 def by_round(document, work_name, target, metric):
     """{round: value} of the samples that did not fail."""
-    return {one["round"]: one["metrics"][metric] for one in samples(document, work_name, target)
-            if metric in one["metrics"] and not one.get("failed")}
+    return {
+        one["round"]: one["metrics"][metric]
+        for one in samples(document, work_name, target)
+        if metric in one["metrics"] and not one.get("failed")
+    }
 
 
 def values(document, work_name, target, metric):

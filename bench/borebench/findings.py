@@ -1,4 +1,4 @@
-"""What a result says: statements about pairs of targets, warnings about noise and bottlenecks. Pure.
+"""What a result says: statements about pairs of targets, warnings about noise, bottlenecks. Pure.
 
 Used by the terminal's tables, the report and the published tables, so that all say the same.
 """
@@ -27,7 +27,9 @@ class Statement:
             return "not measured"
         times = f"{number(self.ratio.value)} ×"
         if self.verdict == "unknown":
-            return f"{times} {self.reference} (fewer than {stats.LEAST_ROUNDS} rounds: no statement)"
+            return (
+                f"{times} {self.reference} (fewer than {stats.LEAST_ROUNDS} rounds: no statement)"
+            )
         span = f"[{number(self.ratio.low)}, {number(self.ratio.high)}]"
         return f"{times} {self.reference} {span}: {MEANINGS[self.verdict]}"
 
@@ -50,7 +52,7 @@ def state(result, work, metric, target, reference):
 
 
 def references(result, work):
-    """What the targets of a work are compared with: the usual ones, else the first that is not ours."""
+    """What the targets of a work are compared with: the usual ones, else the first not ours."""
     measured = document.targets_of(result, work)
     usual = [name for name in plan.REFERENCES if name in measured]
     others = [name for name in measured if not name.startswith("ours")]
@@ -59,9 +61,12 @@ def references(result, work):
 
 def statements(result, work, metric):
     """Every target of a work against every reference."""
-    return [state(result, work, metric, target, reference)
-            for reference in references(result, work)
-            for target in document.targets_of(result, work) if target != reference]
+    return [
+        state(result, work, metric, target, reference)
+        for reference in references(result, work)
+        for target in document.targets_of(result, work)
+        if target != reference
+    ]
 
 
 def measured_metrics(result, work):
@@ -71,32 +76,44 @@ def measured_metrics(result, work):
 
 
 def measured_works(result):
-    return [one["name"] for one in result["works"]
-            if any(sample["work"] == one["name"] for sample in result["samples"])]
+    return [
+        one["name"]
+        for one in result["works"]
+        if any(sample["work"] == one["name"] for sample in result["samples"])
+    ]
 
 
 def warnings(result):
     """Sentences about what makes the figures doubtful."""
     found = []
     if result["status"] != "complete":
-        found.append(f"The run is {result['status']}: these are {result['rounds_done']} whole rounds "
-                     "and what else was measured.")
+        found.append(
+            f"The run is {result['status']}: these are {result['rounds_done']} whole rounds "
+            "and what else was measured."
+        )
     samples = [one for one in result["samples"] if "noise" in one]
     disturbed = [one for one in samples if machine.disturbed(one["noise"])]
     if len(disturbed) * 10 > len(samples):
         worst = max(samples, key=lambda one: one["noise"]["foreign_cores"])["noise"]
         found.append(
             f"The machine was noisy: {len(disturbed)} of {len(samples)} samples had other processes on "
-            f"more than {machine.FOREIGN_CORES:g} cores or more than {machine.STEAL_SHARE:.0%} stolen "
-            f"by the hypervisor (at most {worst['foreign_cores']:.1f} foreign cores).")
+            f"on more than {machine.FOREIGN_CORES:g} cores or more than {machine.STEAL_SHARE:.0%} "
+            f"stolen by the hypervisor (at most {worst['foreign_cores']:.1f} foreign cores)."
+        )
     for work in measured_works(result):
         lead = measured_metrics(result, work)[:1]
-        noisy = [one for metric in lead for one in statements(result, work, metric)
-                 if one.verdict == "noisy"]
+        noisy = [
+            one
+            for metric in lead
+            for one in statements(result, work, metric)
+            if one.verdict == "noisy"
+        ]
         if noisy:
             pairs = ", ".join(f"{one.target} from {one.reference}" for one in noisy)
-            found.append(f"{work}: too noisy to tell {pairs} by {METRICS[lead[0]].unit}; more rounds "
-                         "or a quiet machine would.")
+            found.append(
+                f"{work}: too noisy to tell {pairs} by {METRICS[lead[0]].unit}; more rounds "
+                "or a quiet machine would."
+            )
     found += _bottlenecks(result)
     return found
 
@@ -105,11 +122,16 @@ def _bottlenecks(result):
     found = []
     for work in measured_works(result):
         for who, meaning in (("generator", "the load generator"), ("service", "the local service")):
-            hit = {one["target"] for one in result["samples"]
-                   if one["work"] == work and who in one.get("bottlenecks", ())}
+            hit = {
+                one["target"]
+                for one in result["samples"]
+                if one["work"] == work and who in one.get("bottlenecks", ())
+            }
             if hit:
-                found.append(f"{work}: {meaning} was busy all the time for {', '.join(sorted(hit))}; "
-                             "rate and latency there may be its own, processor time is the relay's.")
+                found.append(
+                    f"{work}: {meaning} was busy all the time for {', '.join(sorted(hit))}; "
+                    "rate and latency there may be its own, processor time is the relay's."
+                )
     return found
 
 

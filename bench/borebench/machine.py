@@ -32,9 +32,15 @@ def describe(programs, command):
     models = re.findall(r"^model name\s*: (.*)$", text, re.MULTILINE)
     governor = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
     top = pathlib.Path(__file__).resolve().parents[2]
-    revision = subprocess.run(["git", "-C", str(top), "describe", "--always", "--dirty"],
-                              capture_output=True, text=True, check=False).stdout.strip()
-    memory_kib = int(re.search(r"MemTotal:\s+(\d+)", _read("/proc/meminfo", "MemTotal: 0")).group(1))
+    revision = subprocess.run(
+        ["git", "-C", str(top), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    memory_kib = int(
+        re.search(r"MemTotal:\s+(\d+)", _read("/proc/meminfo", "MemTotal: 0")).group(1)
+    )
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "host": platform.node(),
@@ -52,8 +58,8 @@ def describe(programs, command):
 
 
 class Noise:
-    """What else the machine did between two moments. `pids`: processes of ours that live through it;
-    ended children are counted by themselves."""
+    """What else the machine did between two moments. `pids`: processes of ours that live through
+    it; ended children are counted by themselves."""
 
     def __init__(self, pids):
         self._pids = pids
@@ -64,11 +70,16 @@ class Noise:
             ticks = [int(word) for word in lines.readline().split()[1:9]]
         user, nice, system, idle, iowait, irq, softirq, steal = ticks
         ours = sum(map(processes.cpu_seconds, self._pids)) + sum(
-            usage.ru_utime + usage.ru_stime for usage in map(
-                resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+            usage.ru_utime + usage.ru_stime
+            for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        )
         busy = (user + nice + system + irq + softirq) / TICKS_PER_S
-        return {"busy": busy, "steal": steal / TICKS_PER_S, "ours": ours,
-                "all": busy + (idle + iowait + steal) / TICKS_PER_S}
+        return {
+            "busy": busy,
+            "steal": steal / TICKS_PER_S,
+            "ours": ours,
+            "all": busy + (idle + iowait + steal) / TICKS_PER_S,
+        }
 
     def seen(self):
         gone = {name: now - self._before[name] for name, now in self._now().items()}

@@ -29,8 +29,9 @@ def family(pid):
     children = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", encoding="utf-8",
-                                                    errors="replace") as stat:
+            with contextlib.suppress(OSError), open(
+                f"/proc/{entry}/stat", encoding="utf-8", errors="replace"
+            ) as stat:
                 # The name may hold spaces; the parent is the second field behind it.
                 parent = int(stat.read().rpartition(")")[2].split()[1])
                 children.setdefault(parent, []).append(int(entry))
@@ -61,8 +62,13 @@ def context_switches(pids):
     for pid in pids:
         for task in os.listdir(f"/proc/{pid}/task"):
             with contextlib.suppress(OSError):
-                total += sum(_fields(f"/proc/{pid}/task/{task}/status",
-                                     "voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"))
+                total += sum(
+                    _fields(
+                        f"/proc/{pid}/task/{task}/status",
+                        "voluntary_ctxt_switches",
+                        "nonvoluntary_ctxt_switches",
+                    )
+                )
     return total
 
 
@@ -79,8 +85,10 @@ class Cost:
         self._switches = context_switches(pids)
 
     def spent(self):
-        return {"cpu_s": sum(map(cpu_seconds, self.pids)) - self._cpu_s,
-                "context_switches": context_switches(self.pids) - self._switches}
+        return {
+            "cpu_s": sum(map(cpu_seconds, self.pids)) - self._cpu_s,
+            "context_switches": context_switches(self.pids) - self._switches,
+        }
 
 
 @contextlib.contextmanager
@@ -88,10 +96,24 @@ def counted_syscalls(pids, found):
     """perf counts the system calls of processes while the block runs; the number is appended to
     `found`, unless perf or the kernel does not permit it. Costs some percent, so nothing else is
     measured meanwhile."""
-    command = ["perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter", "-p", ",".join(map(str, pids))]
+    command = [
+        "perf",
+        "stat",
+        "-x,",
+        "-e",
+        "raw_syscalls:sys_enter",
+        "-p",
+        ",".join(map(str, pids)),
+    ]
     try:
-        perf = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                stderr=subprocess.PIPE, text=True, preexec_fn=_in_child)
+        perf = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=_in_child,
+        )
     except OSError:
         yield
         return
@@ -120,8 +142,8 @@ def descriptor_limit():
 
 
 def _in_child():
-    """A child never outlives the runner and may open as many descriptors as allowed. Stop keys of the
-    terminal reach the runner only, which then ends the rest in order."""
+    """A child never outlives the runner and may open as many descriptors as allowed. Stop keys of
+    the terminal reach the runner only, which then ends the rest in order."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.setpgid(0, 0)
@@ -180,12 +202,16 @@ class Namespace(Here):
         as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
         self.holder = subprocess.Popen(
             ["unshare", "--net", *as_root, "sh", "-c", self.SETUP],
-            stdout=subprocess.PIPE, text=True, preexec_fn=_in_child)
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=_in_child,
+        )
         if self.holder.stdout.readline().strip() != "up":
             self.holder.kill()
             self.holder.wait()
-            raise RuntimeError("no network namespace: needs root or unprivileged user namespaces, "
-                               "and iproute2")
+            raise RuntimeError(
+                "no network namespace: needs root or unprivileged user namespaces, " "and iproute2"
+            )
 
     def command(self, arguments):
         # nsenter executes the command in place, so the process id is the command's own.
@@ -194,8 +220,9 @@ class Namespace(Here):
 
     def run(self, *arguments):
         """A short command that must succeed."""
-        done = subprocess.run(self.command(arguments), capture_output=True, text=True, timeout=30,
-                              check=False)
+        done = subprocess.run(
+            self.command(arguments), capture_output=True, text=True, timeout=30, check=False
+        )
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(arguments)}: {done.stderr.strip()}")
 
@@ -215,8 +242,19 @@ class Namespace(Here):
     def cable(self, other, here, there):
         """A veth pair to another namespace, up, without the offloads that a packet socket cannot
         carry: checksums left to a NIC that is not there, and superframes."""
-        self.run("ip", "link", "add", here, "type", "veth", "peer", "name", there,
-                 "netns", str(other.holder.pid))
+        self.run(
+            "ip",
+            "link",
+            "add",
+            here,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            there,
+            "netns",
+            str(other.holder.pid),
+        )
         for place, name in ((self, here), (other, there)):
             place.run("ip", "link", "set", name, "addrgenmode", "none")
             offloads = ("tx", "rx", "tso", "gso", "gro", "sg")

@@ -1,6 +1,6 @@
-"""The published comparison: from a complete result to the JSON that is kept in the tree, and from that
-to the tables of README.md and bench/README.md. No figure in them is typed by hand; check() makes them
-again and says where a README differs.
+"""The published comparison: from a complete result to the JSON that is kept in the tree, and from
+that to the tables of README.md and bench/README.md. No figure in them is typed by hand; check()
+makes them again and says where a README differs.
 
 Rows are sorted by how we compare with the reference, worst first, and what is worse beyond noise is
 marked: a reader who looks at the top sees where this relay loses.
@@ -19,13 +19,22 @@ PLACES = {"README.md": ("figures",), "bench/README.md": ("comparison", "targets"
 KEPT = os.path.join("bench", "published", "comparison.json")
 # (work begins with, metric): the rows of README.md; every other figure stands in bench/README.md.
 FIGURES = (
-    ("bulk-down-1", "cpu_s_per_gb"), ("bulk-up-1", "cpu_s_per_gb"),
-    ("bulk-down-16", "cpu_s_per_gb"), ("bulk-up-16", "cpu_s_per_gb"),
-    ("bulk-down-1", "gbit_per_s"), ("bulk-up-1", "gbit_per_s"),
-    ("rr-64-1", "p50_us"), ("rr-64-64", "cpu_us_per_request"), ("rr-64-64", "p99_us"),
-    ("rr-rate-", "p99_us"), ("rr-20000-", "p99_us"),
-    ("crr-", "cpu_us_per_connection"), ("idle-", "rss_bytes_per_pair"),
-    ("mixed-", "p99_us_beside"), ("limits-", "limit_error_percent"), ("tunnels-", "rss_bytes_per_tunnel"),
+    ("bulk-down-1", "cpu_s_per_gb"),
+    ("bulk-up-1", "cpu_s_per_gb"),
+    ("bulk-down-16", "cpu_s_per_gb"),
+    ("bulk-up-16", "cpu_s_per_gb"),
+    ("bulk-down-1", "gbit_per_s"),
+    ("bulk-up-1", "gbit_per_s"),
+    ("rr-64-1", "p50_us"),
+    ("rr-64-64", "cpu_us_per_request"),
+    ("rr-64-64", "p99_us"),
+    ("rr-rate-", "p99_us"),
+    ("rr-20000-", "p99_us"),
+    ("crr-", "cpu_us_per_connection"),
+    ("idle-", "rss_bytes_per_pair"),
+    ("mixed-", "p99_us_beside"),
+    ("limits-", "limit_error_percent"),
+    ("tunnels-", "rss_bytes_per_tunnel"),
 )
 OURS = ("ours+bore", "ours+rust", "ours+plain")
 COLUMNS = ("rust+rust", "nginx", "haproxy", "rathole", "frp", "direct")
@@ -40,16 +49,21 @@ def kept(result):
     if result["status"] != "complete":
         raise CannotPublish(f"the run is {result['status']}; only a complete one is published")
     if result["rounds_done"] < stats.LEAST_ROUNDS:
-        raise CannotPublish(f"{result['rounds_done']} rounds; {stats.LEAST_ROUNDS} are the least of which "
-                            "a statement can be made")
+        raise CannotPublish(
+            f"{result['rounds_done']} rounds; {stats.LEAST_ROUNDS} are the least of which "
+            "a statement can be made"
+        )
     if not result["options"].get("published"):
         raise CannotPublish("not a run of the published plan (bore-bench run --published)")
     samples = []
     for one in result["samples"]:
         few = {name: value for name, value in one.items() if name not in ("loads", "timeline")}
         # Enough for the half-close table.
-        few["loads"] = [{name: load[name] for name in ("mode", "lost", "tries")}
-                        for load in one["loads"] if load.get("mode") == "halfclose"]
+        few["loads"] = [
+            {name: load[name] for name in ("mode", "lost", "tries")}
+            for load in one["loads"]
+            if load.get("mode") == "halfclose"
+        ]
         few["metrics"] = {name: float(f"{value:.5g}") for name, value in one["metrics"].items()}
         for part in ("shares", "noise"):
             if part in few:
@@ -60,16 +74,23 @@ def kept(result):
 
 def tables(result):
     """{name: Markdown} of every table."""
-    return {"figures": figures(result), "comparison": comparison(result), "targets": targets(result)}
+    return {
+        "figures": figures(result),
+        "comparison": comparison(result),
+        "targets": targets(result),
+    }
 
 
 def about(result):
     machine = result["machine"]
     noisy = findings.warnings(result)
-    return (f"{machine['date'][:10]}, revision {machine['revision']}, {machine['cpu_count']} × "
-            f"{machine['cpu']}, Linux {machine['kernel']}, {machine['congestion_control']}, loopback; "
-            f"{result['rounds_done']} rounds interleaved, medians; load average before "
-            f"{machine['load_average_before']:.1f}." + (f" {len(noisy)} warnings, see below." if noisy else ""))
+    return (
+        f"{machine['date'][:10]}, revision {machine['revision']}, {machine['cpu_count']} × "
+        f"{machine['cpu']}, Linux {machine['kernel']}, {machine['congestion_control']}, loopback; "
+        f"{result['rounds_done']} rounds interleaved, medians; load average before "
+        f"{machine['load_average_before']:.1f}."
+        + (f" {len(noisy)} warnings, see below." if noisy else "")
+    )
 
 
 def figures(result):
@@ -78,22 +99,51 @@ def figures(result):
     columns = [name for name in COLUMNS if any(one["target"] == name for one in result["samples"])]
     rows = []
     for begin, metric in FIGURES:
-        work = next((one for one in findings.measured_works(result)
-                     if one == begin or (begin.endswith("-") and one.startswith(begin))), None)
-        us = next((name for name in OURS if work and document.values(result, work, name, metric)), None)
+        work = next(
+            (
+                one
+                for one in findings.measured_works(result)
+                if one == begin or (begin.endswith("-") and one.startswith(begin))
+            ),
+            None,
+        )
+        us = next(
+            (name for name in OURS if work and document.values(result, work, name, metric)), None
+        )
         if us is None:
             continue
         said = [findings.state(result, work, metric, us, name) for name in plan.REFERENCES]
         name = f"{document.work(result, work)['text']}, {METRICS[metric].unit}"
         mine = _median(result, work, us, metric) + ("" if us in ours else f" ({us})")
-        rows.append((_goodness(said, metric), [
-            name, mine, *(_median(result, work, one, metric) for one in columns),
-            *(_verdict(one) for one in said), _against_best(result, work, metric, us, columns)]))
-    head = ["Work", "ours", *columns, *(f"ours ÷ {name}" for name in plan.REFERENCES), "best of all"]
+        rows.append(
+            (
+                _goodness(said, metric),
+                [
+                    name,
+                    mine,
+                    *(_median(result, work, one, metric) for one in columns),
+                    *(_verdict(one) for one in said),
+                    _against_best(result, work, metric, us, columns),
+                ],
+            )
+        )
+    head = [
+        "Work",
+        "ours",
+        *columns,
+        *(f"ours ÷ {name}" for name in plan.REFERENCES),
+        "best of all",
+    ]
     rows.sort(key=lambda row: row[0], reverse=True)
     lost = half_close_sentence(result)
-    return "\n\n".join([about(result), table.markdown([head, *(cells for _, cells in rows)]),
-                        balance(result), *([lost] if lost else [])])
+    return "\n\n".join(
+        [
+            about(result),
+            table.markdown([head, *(cells for _, cells in rows)]),
+            balance(result),
+            *([lost] if lost else []),
+        ]
+    )
 
 
 def _median(result, work, target, metric):
@@ -105,8 +155,12 @@ def _verdict(said):
     if said.ratio is None:
         return "–"
     value = number(said.ratio.value)
-    return {"worse": f"**{value} loses**", "better": f"{value} wins", "same": f"{value} same",
-            "noisy": f"{value} ?"}.get(said.verdict, value)
+    return {
+        "worse": f"**{value} loses**",
+        "better": f"{value} wins",
+        "same": f"{value} same",
+        "noisy": f"{value} ?",
+    }.get(said.verdict, value)
 
 
 def _goodness(said, metric):
@@ -119,8 +173,12 @@ def _goodness(said, metric):
 
 def _against_best(result, work, metric, us, columns):
     """Which relay is best by the medians; the direct connection is no relay."""
-    medians = {name: stats.Spread.of(values).median for name in (us, *columns) if name != "direct"
-               if (values := document.values(result, work, name, metric))}
+    medians = {
+        name: stats.Spread.of(values).median
+        for name in (us, *columns)
+        if name != "direct"
+        if (values := document.values(result, work, name, metric))
+    }
     pick = min if METRICS[metric].better == "low" else max
     best = pick(medians, key=medians.get)
     return "ours" if best == us else f"**{best}**"
@@ -132,13 +190,16 @@ def balance(result):
     for work in findings.measured_works(result):
         for metric in findings.measured_metrics(result, work):
             for reference in plan.REFERENCES:
-                us = next((name for name in OURS if document.values(result, work, name, metric)), None)
+                us = next(
+                    (name for name in OURS if document.values(result, work, name, metric)), None
+                )
                 if us and document.values(result, work, reference, metric):
                     said = findings.state(result, work, metric, us, reference)
                     # Counts that were 0 have no ratio; system calls are counted in one round.
                     if said.ratio and said.verdict != "unknown":
                         counts.setdefault(reference, {}).setdefault(said.verdict, []).append(
-                            f"{work} {METRICS[metric].unit}")
+                            f"{work} {METRICS[metric].unit}"
+                        )
     lines = []
     for reference, by in counts.items():
         losses = by.get("worse", [])
@@ -146,7 +207,8 @@ def balance(result):
             f"Against {reference}, over all figures of `bench/README.md`: better in "
             f"{len(by.get('better', []))}, **worse in {len(losses)}**"
             f"{' (' + '; '.join(losses) + ')' if losses else ''}, within noise in "
-            f"{len(by.get('same', []))}, too noisy to tell in {len(by.get('noisy', []))}.")
+            f"{len(by.get('same', []))}, too noisy to tell in {len(by.get('noisy', []))}."
+        )
     return "\n\n".join(lines)
 
 
@@ -156,9 +218,11 @@ def half_close_sentence(result):
     good = [name for name, (few, _) in lost.items() if not few]
     if not lost:
         return ""
-    return ("Answers that follow the visitor's FIN: "
-            + (f"lost by {', '.join(bad)}" if bad else "lost by nobody")
-            + (f"; none lost by {', '.join(good)}." if good else "."))
+    return (
+        "Answers that follow the visitor's FIN: "
+        + (f"lost by {', '.join(bad)}" if bad else "lost by nobody")
+        + (f"; none lost by {', '.join(good)}." if good else ".")
+    )
 
 
 def comparison(result):
@@ -174,8 +238,10 @@ def comparison(result):
     failed = {}
     for one in document.failures(result):
         failed.setdefault((one["work"], one["target"]), []).append(one["failed"])
-    parts += [f"Failed: {work}, {target}, {len(said)} times: {said[0]}"
-              for (work, target), said in failed.items()]
+    parts += [
+        f"Failed: {work}, {target}, {len(said)} times: {said[0]}"
+        for (work, target), said in failed.items()
+    ]
     return "\n\n".join(parts)
 
 
@@ -205,7 +271,9 @@ def replace(text, name, content, path):
     """The text of a README with one table replaced, between its markers."""
     begin, end = BEGIN.format(name=name), END.format(name=name)
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise CannotPublish(f"{path} must have the lines {begin} and {end} once each, in this order")
+        raise CannotPublish(
+            f"{path} must have the lines {begin} and {end} once each, in this order"
+        )
     head, _, rest = text.partition(begin)
     return f"{head}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
 
@@ -236,5 +304,8 @@ def write(result, top):
 def check(top):
     """Paths of the READMEs whose tables are not those of the kept JSON."""
     result = document.load(pathlib.Path(top, KEPT))
-    return [path for path, text in rendered(result, top).items()
-            if pathlib.Path(top, path).read_text("utf-8") != text]
+    return [
+        path
+        for path, text in rendered(result, top).items()
+        if pathlib.Path(top, path).read_text("utf-8") != text
+    ]

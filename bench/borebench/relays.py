@@ -1,9 +1,9 @@
-"""The relays that are compared: what each is called, what it needs, and how it is started. Pure: this
-module makes command lines and the text of configuration files, targets.py runs them.
+"""The relays that are compared: what each is called, what it needs, and how it is started. Pure:
+this module makes command lines and the text of configuration files, targets.py runs them.
 
-A target is `RELAY[:VARIANT][+CLIENT]`. Our relay and the Rust one take a tunnel client (`bore` ours,
-`rust` the original, `plain` a plain socket that is its own service); the others have one of their
-own or none.
+A target is `RELAY[:VARIANT][+CLIENT]`. Our relay and the Rust one take a tunnel client (`bore`
+ours, `rust` the original, `plain` a plain socket that is its own service); the others have one of
+their own or none.
 """
 
 import dataclasses
@@ -34,36 +34,51 @@ class Relay:
 
 RELAYS = {
     "ours": Relay(
-        "bore-server of this tree", ("server",), CONTROL_PORT,
+        "bore-server of this tree",
+        ("server",),
+        CONTROL_PORT,
         {
             "": "stream engine on the driver it chooses",
             "uring": "stream engine on io_uring",
             "epoll": "stream engine on epoll",
             "busy": "stream engine, busy polling for 50 µs",
-            "packet": "packet engine on DPDK's af_packet over a veth pair; polls, so it uses a core "
-                      "whatever the load",
+            "packet": "packet engine on DPDK's af_packet over a veth pair; polls, so it uses "
+            "a core whatever the load",
         },
-        ("bore", "rust", "plain"), limits_bandwidth=True),
-    "rust": Relay("bore-cli 0.6.0, the Rust relay", ("rust",), CONTROL_PORT,
-                  {"": ""}, ("rust", "plain")),
+        ("bore", "rust", "plain"),
+        limits_bandwidth=True,
+    ),
+    "rust": Relay(
+        "bore-cli 0.6.0, the Rust relay", ("rust",), CONTROL_PORT, {"": ""}, ("rust", "plain")
+    ),
     "nginx": Relay(
-        "nginx stream proxy, no tunnel", ("nginx", "nginx-stream"), PUBLIC_PORT,
+        "nginx stream proxy, no tunnel",
+        ("nginx", "nginx-stream"),
+        PUBLIC_PORT,
         {
             "": "64 KiB buffers and proxy_half_close, as somebody who cares would set",
             "default": "its own buffers, no half-close",
-        }, limits_bandwidth=True),
-    "haproxy": Relay("HAProxy in TCP mode, no tunnel", ("haproxy",), PUBLIC_PORT,
-                     {"": "with splice-auto"}),
+        },
+        limits_bandwidth=True,
+    ),
+    "haproxy": Relay(
+        "HAProxy in TCP mode, no tunnel", ("haproxy",), PUBLIC_PORT, {"": "with splice-auto"}
+    ),
     "rathole": Relay("rathole without encryption", ("rathole",), 2333, {"": ""}),
     "frp": Relay(
-        "frps and frpc", ("frps", "frpc"), 7000,
+        "frps and frpc",
+        ("frps", "frpc"),
+        7000,
         {
             "": "multiplexed, without TLS, as all others run here",
             "tls": "multiplexed over TLS, its default",
             "nomux": "not multiplexed, without TLS",
-        }, limits_bandwidth=True),
-    "direct": Relay("no relay: visitors connect to the service", (), SERVICE_PORT,
-                    {"": "the limit"}),
+        },
+        limits_bandwidth=True,
+    ),
+    "direct": Relay(
+        "no relay: visitors connect to the service", (), SERVICE_PORT, {"": "the limit"}
+    ),
 }
 CLIENT_NEEDS = {"": (), "bore": ("client",), "rust": ("rust",), "plain": ()}
 
@@ -113,8 +128,11 @@ class Spec:
     @property
     def text(self):
         relay = RELAYS[self.relay]
-        clients = {"bore": "our client", "rust": "the Rust client",
-                   "plain": "a plain socket as client"}
+        clients = {
+            "bore": "our client",
+            "rust": "the Rust client",
+            "plain": "a plain socket as client",
+        }
         by = f"; {clients[self.client]}" if self.client else ""
         said = relay.variants[self.variant]
         return f"{relay.text}{f', {said}' if said else ''}{by}"
@@ -122,8 +140,12 @@ class Spec:
 
 def names():
     """Every target, in the order of the tables."""
-    return [str(Spec(name, variant, client)) for name, relay in RELAYS.items()
-            for variant in relay.variants for client in relay.clients]
+    return [
+        str(Spec(name, variant, client))
+        for name, relay in RELAYS.items()
+        for variant in relay.variants
+        for client in relay.clients
+    ]
 
 
 class Programs:
@@ -147,20 +169,30 @@ class Programs:
         return self.paths[name]
 
     def missing(self, needs):
-        return [f"{name} ({self.paths[name]})" for name in needs
-                if not os.path.exists(self.paths[name])]
+        return [
+            f"{name} ({self.paths[name]})" for name in needs if not os.path.exists(self.paths[name])
+        ]
 
     def versions(self):
-        ask = {"ours": "server", "rust": "rust", "nginx": "nginx", "haproxy": "haproxy",
-               "rathole": "rathole", "frp": "frps"}
+        ask = {
+            "ours": "server",
+            "rust": "rust",
+            "nginx": "nginx",
+            "haproxy": "haproxy",
+            "rathole": "rathole",
+            "frp": "frps",
+        }
         found = {}
         for relay, program in ask.items():
             if os.path.exists(self[program]):
                 option = "-v" if relay in ("nginx", "haproxy") else "--version"
-                done = subprocess.run([self[program], option], capture_output=True, text=True,
-                                      timeout=10, check=False)
+                done = subprocess.run(
+                    [self[program], option], capture_output=True, text=True, timeout=10, check=False
+                )
                 lines = (done.stdout + done.stderr).splitlines()
-                found[relay] = next((one.strip() for one in lines if re.search(r"\d\.\d+\.\d", one)), "?")
+                found[relay] = next(
+                    (one.strip() for one in lines if re.search(r"\d\.\d+\.\d", one)), "?"
+                )
         return found
 
 
@@ -192,28 +224,55 @@ class Launch:
 def launch(spec, programs, place):
     files, relay, client = _LAUNCHES[spec.relay](spec, programs, place)
     port = SERVICE_PORT if spec.relay == "direct" else PUBLIC_PORT
-    return Launch({place.file(name): text for name, text in files.items()}, relay, client,
-                  spec.client != "plain", port)
+    return Launch(
+        {place.file(name): text for name, text in files.items()},
+        relay,
+        client,
+        spec.client != "plain",
+        port,
+    )
 
 
 def _bore_client(spec, programs, place):
     if spec.client == "plain":
-        return [programs["load"], "plain", "--to", f"{place.host}:{CONTROL_PORT}",
-                "--port", str(PUBLIC_PORT)]
+        return [
+            programs["load"],
+            "plain",
+            "--to",
+            f"{place.host}:{CONTROL_PORT}",
+            "--port",
+            str(PUBLIC_PORT),
+        ]
     program = programs["client" if spec.client == "bore" else "rust"]
     return [program, "local", str(SERVICE_PORT), "--to", place.host, "--port", str(PUBLIC_PORT)]
 
 
 def _ours(spec, programs, place):
-    command = [programs["server"], "--min-port", str(PORT_RANGE[0]), "--max-port", str(PORT_RANGE[1]),
-               "--open", "--log-level", "warn"]
+    command = [
+        programs["server"],
+        "--min-port",
+        str(PORT_RANGE[0]),
+        "--max-port",
+        str(PORT_RANGE[1]),
+        "--open",
+        "--log-level",
+        "warn",
+    ]
     command += {
         "": [],
         "uring": ["--stream-driver", "io_uring"],
         "epoll": ["--stream-driver", "epoll"],
         "busy": ["--busy-poll-us", "50"],
-        "packet": ["--engine", "packet", "--packet-path", "splice", "--packet-memory-mib", "128",
-                   "--packet-port", place.packet_port],
+        "packet": [
+            "--engine",
+            "packet",
+            "--packet-path",
+            "splice",
+            "--packet-memory-mib",
+            "128",
+            "--packet-port",
+            place.packet_port,
+        ],
     }[spec.variant]
     if place.limit_mbit:
         command += ["--tunnel-bandwidth-mbit", str(place.limit_mbit)]
@@ -221,8 +280,14 @@ def _ours(spec, programs, place):
 
 
 def _rust(spec, programs, place):
-    command = [programs["rust"], "server", "--min-port", str(PORT_RANGE[0]),
-               "--max-port", str(PORT_RANGE[1])]
+    command = [
+        programs["rust"],
+        "server",
+        "--min-port",
+        str(PORT_RANGE[0]),
+        "--max-port",
+        str(PORT_RANGE[1]),
+    ]
     return {}, command, _bore_client(spec, programs, place)
 
 
@@ -278,9 +343,11 @@ default_token = "bench"
 local_addr = "127.0.0.1:{SERVICE_PORT}"
 """
     program = programs["rathole"]
-    return ({"server.toml": server, "client.toml": client},
-            [program, "--server", place.file("server.toml")],
-            [program, "--client", place.file("client.toml")])
+    return (
+        {"server.toml": server, "client.toml": client},
+        [program, "--server", place.file("server.toml")],
+        [program, "--client", place.file("client.toml")],
+    )
 
 
 def _frp(spec, programs, place):
@@ -307,14 +374,23 @@ remotePort = {PUBLIC_PORT}
         kib_per_s = place.limit_mbit * 1_000_000 // 8 // 1024
         client += f'transport.bandwidthLimit = "{kib_per_s}KB"\n'
         client += 'transport.bandwidthLimitMode = "server"\n'
-    return ({"frps.toml": server, "frpc.toml": client},
-            [programs["frps"], "-c", place.file("frps.toml")],
-            [programs["frpc"], "-c", place.file("frpc.toml")])
+    return (
+        {"frps.toml": server, "frpc.toml": client},
+        [programs["frps"], "-c", place.file("frps.toml")],
+        [programs["frpc"], "-c", place.file("frpc.toml")],
+    )
 
 
 def _direct(_spec, _programs, _place):
     return {}, None, None
 
 
-_LAUNCHES = {"ours": _ours, "rust": _rust, "nginx": _nginx, "haproxy": _haproxy,
-             "rathole": _rathole, "frp": _frp, "direct": _direct}
+_LAUNCHES = {
+    "ours": _ours,
+    "rust": _rust,
+    "nginx": _nginx,
+    "haproxy": _haproxy,
+    "rathole": _rathole,
+    "frp": _frp,
+    "direct": _direct,
+}

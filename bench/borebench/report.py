@@ -29,11 +29,11 @@ def escape(text):
 def page(result):
     machine = result["machine"]
     parts = [
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">",
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         f"<title>bore-bench, {escape(machine['date'])}</title><style>{CSS}</style></head><body>",
         "<h1>Comparison of relays</h1>",
         f"<p>{escape(summary(result))}</p>",
-        *(f"<p class=\"warning\">{escape(one)}</p>" for one in findings.warnings(result)),
+        *(f'<p class="warning">{escape(one)}</p>' for one in findings.warnings(result)),
         *_half_close(result),
         *(part for work in findings.measured_works(result) for part in _work(result, work)),
         *_external(result),
@@ -46,10 +46,13 @@ def page(result):
 
 def summary(result):
     machine = result["machine"]
-    return (f"{machine['date']}, {machine['cpu_count']} × {machine['cpu']}, Linux {machine['kernel']}, "
-            f"{machine['congestion_control']}, load average before {machine['load_average_before']:.1f}; "
-            f"{result['rounds_done']} whole rounds; median (lowest–highest). Ratios are taken within a "
-            f"round; a statement holds with {stats.CONFIDENCE:.0%} confidence.")
+    return (
+        f"{machine['date']}, {machine['cpu_count']} × {machine['cpu']}, Linux {machine['kernel']}, "
+        f"{machine['congestion_control']}, load average before "
+        f"{machine['load_average_before']:.1f}; {result['rounds_done']} whole rounds; median "
+        f"(lowest–highest). Ratios are taken within a round; a statement holds with "
+        f"{stats.CONFIDENCE:.0%} confidence."
+    )
 
 
 def _half_close(result):
@@ -58,9 +61,14 @@ def _half_close(result):
         return
     yield "<h2>Half-close: answers that follow the visitor's FIN</h2>"
     rows = [["target", "answers lost", "of"]]
-    rows += [[target, str(few), str(all_)] for target, (few, all_) in sorted(
-        lost.items(), key=lambda item: -item[1][0])]
-    yield _table(rows, {index: "worse" for index, row in enumerate(rows) if row[1] not in ("0", "answers lost")})
+    rows += [
+        [target, str(few), str(all_)]
+        for target, (few, all_) in sorted(lost.items(), key=lambda item: -item[1][0])
+    ]
+    yield _table(
+        rows,
+        {index: "worse" for index, row in enumerate(rows) if row[1] not in ("0", "answers lost")},
+    )
 
 
 def _work(result, work):
@@ -72,30 +80,42 @@ def _work(result, work):
     for name in chosen[:PLOTTED]:
         spreads = _spreads(result, work, name)
         if spreads:
-            yield "<figure>" + charts.bars(METRICS[name].text, METRICS[name].unit, spreads,
-                                           references) + "</figure>"
+            yield "<figure>" + charts.bars(
+                METRICS[name].text, METRICS[name].unit, spreads, references
+            ) + "</figure>"
     curves = _curves(result, work)
     if curves:
         yield "<figure>" + charts.latency_curves("Latency", curves, metrics.QUANTILES) + "</figure>"
-    for column, title, unit, scale in ((1, "Resident memory", "MiB", 1 << 20),
-                                       (2, "Descriptors", "open", 1)):
+    for column, title, unit, scale in (
+        (1, "Resident memory", "MiB", 1 << 20),
+        (2, "Descriptors", "open", 1),
+    ):
         series = _timelines(result, work, column, scale)
         if series:
             yield "<figure>" + charts.timeline(title, unit, series) + "</figure>"
     yield _table(table.rows(result, work))
-    said = [one for name in chosen[:PLOTTED] for one in findings.statements(result, work, name)
-            if one.ratio]
+    said = [
+        one
+        for name in chosen[:PLOTTED]
+        for one in findings.statements(result, work, name)
+        if one.ratio
+    ]
     if said:
         yield "<details><summary>Statements</summary><ul>"
-        yield from (f"<li class=\"{one.verdict}\">{escape(one.target)}: {METRICS[one.metric].unit} "
-                    f"{escape(one.words)}</li>" for one in said)
+        yield from (
+            f'<li class="{one.verdict}">{escape(one.target)}: {METRICS[one.metric].unit} '
+            f"{escape(one.words)}</li>"
+            for one in said
+        )
         yield "</ul></details>"
     yield _shares(result, work)
 
 
 def _spreads(result, work, name):
-    series = {target: document.values(result, work, target, name)
-              for target in document.targets_of(result, work)}
+    series = {
+        target: document.values(result, work, target, name)
+        for target in document.targets_of(result, work)
+    }
     spreads = {target: stats.Spread.of(values) for target, values in series.items() if values}
     good = METRICS[name].better == "low"
     return dict(sorted(spreads.items(), key=lambda item: item[1].median, reverse=not good))
@@ -105,26 +125,38 @@ def _curves(result, work):
     """The median curve of each target's rounds."""
     found = {}
     for target in document.targets_of(result, work):
-        got = [load["curve_us"] for one in document.samples(result, work, target)
-               for load in one["loads"][-1:] if load.get("curve_us") and not one.get("failed")]
+        got = [
+            load["curve_us"]
+            for one in document.samples(result, work, target)
+            for load in one["loads"][-1:]
+            if load.get("curve_us") and not one.get("failed")
+        ]
         if got:
             found[target] = [statistics.median(column) for column in zip(*got)]
     return found
 
 
 def _timelines(result, work, column, scale):
-    return {f"{one['target']}, round {one['round'] + 1}":
-            [(point[0], point[column] / scale) for point in one["timeline"]]
-            for one in result["samples"] if one["work"] == work and one.get("timeline")}
+    return {
+        f"{one['target']}, round {one['round'] + 1}": [
+            (point[0], point[column] / scale) for point in one["timeline"]
+        ]
+        for one in result["samples"]
+        if one["work"] == work and one.get("timeline")
+    }
 
 
 def _shares(result, work):
     """Who kept how many processors busy: whether the generator was the limit."""
     rows = [["processors kept busy", "generator", "service", "tunnel client", "relay"]]
     for target in document.targets_of(result, work):
-        shares = [one["shares"] for one in document.samples(result, work, target) if "shares" in one]
-        cells = [table.spread([one[name] for one in shares if name in one])
-                 for name in ("generator", "service", "client", "relay")]
+        shares = [
+            one["shares"] for one in document.samples(result, work, target) if "shares" in one
+        ]
+        cells = [
+            table.spread([one[name] for one in shares if name in one])
+            for name in ("generator", "service", "client", "relay")
+        ]
         rows.append([target, *cells])
     return f"<details><summary>Who was busy</summary>{_table(rows)}</details>"
 
@@ -143,19 +175,31 @@ def _not_measured(result):
     missing = table.skipped(result)
     failed = document.failures(result)
     if missing:
-        yield "<h2>Not measured</h2><ul>" + "".join(f"<li>{escape(one)}</li>" for one in missing) + "</ul>"
+        yield "<h2>Not measured</h2><ul>" + "".join(
+            f"<li>{escape(one)}</li>" for one in missing
+        ) + "</ul>"
     if failed:
         yield "<h2>Failed</h2><ul>" + "".join(
             f"<li>{escape(one['work'])}, {escape(one['target'])}, round {one['round'] + 1}: "
-            f"{escape(one['failed'])}</li>" for one in failed) + "</ul>"
+            f"{escape(one['failed'])}</li>"
+            for one in failed
+        ) + "</ul>"
 
 
 def _machine(result):
     machine = result["machine"]
     yield "<h2>Machine</h2>"
-    yield _table([["", ""], *([name.replace("_", " "), str(value)] for name, value in machine.items()
-                              if name not in ("versions", "command")),
-                  *([f"version of {name}", text] for name, text in machine["versions"].items())])
+    yield _table(
+        [
+            ["", ""],
+            *(
+                [name.replace("_", " "), str(value)]
+                for name, value in machine.items()
+                if name not in ("versions", "command")
+            ),
+            *([f"version of {name}", text] for name, text in machine["versions"].items()),
+        ]
+    )
     yield f"<h2>Commands</h2><pre>{escape(machine['command'])}</pre><dl>"
     for name, target in result["targets"].items():
         if target.get("commands"):
@@ -170,10 +214,10 @@ def _table(rows, classes=None):
     for index, row in enumerate(rows[1:], 1):
         kind = (classes or {}).get(index, "")
         cells = "".join(f"<td{_mark(cell)}>{escape(cell)}</td>" for cell in row)
-        lines.append(f"<tr class=\"{kind}\">{cells}</tr>" if kind else f"<tr>{cells}</tr>")
+        lines.append(f'<tr class="{kind}">{cells}</tr>' if kind else f"<tr>{cells}</tr>")
     return "\n".join([*lines, "</table>"])
 
 
 def _mark(cell):
     kind = "worse" if cell.endswith(" WORSE") else "better" if cell.endswith(" better") else ""
-    return f" class=\"{kind}\"" if kind else ""
+    return f' class="{kind}"' if kind else ""

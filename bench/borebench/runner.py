@@ -1,9 +1,9 @@
-"""Runs a plan: rounds over all works and targets, one sample after another, the document saved after
-each. Prints progress; knows what to do when a target is missing, fails, or the user stops it.
+"""Runs a plan: rounds over all works and targets, one sample after another, the document saved
+after each. Prints progress; knows what to do when a target is missing, fails, or the user stops it.
 
 Every work is measured on all its targets before the next; the order of the targets is by chance (of
-the seed), the same in all works of a round, and the other way round in every second round, so that a
-drift of the machine hits both ends.
+the seed), and the other way round in every second round, so that a drift of the machine hits both
+ends.
 """
 
 import contextlib
@@ -47,8 +47,9 @@ class Clock:
 
 
 class Runner:
-    def __init__(self, works, programs, path, result, seed, clock, remote=(), relay_pid=None,
-                 syscalls=True):
+    def __init__(
+        self, works, programs, path, result, seed, clock, remote=(), relay_pid=None, syscalls=True
+    ):
         self.works = [work for work in works if work.scenario not in plan.EXTERNAL]
         self.external = [work for work in works if work.scenario in plan.EXTERNAL]
         self.programs = programs
@@ -85,15 +86,18 @@ class Runner:
             for work, targets in jobs:
                 for target in targets if done % 2 == 0 else reversed(targets):
                     number += 1
-                    say(f"[round {done + 1}, {number}/{count}, {clock_text(self.clock.spent())}] "
-                        f"{work.name} {target}: ", end="")
+                    say(
+                        f"[round {done + 1}, {number}/{count}, {clock_text(self.clock.spent())}] "
+                        f"{work.name} {target}: ",
+                        end="",
+                    )
                     self._sample(work, target, done, os.path.join(folder, f"{done}-{number}"))
             done += 1
             self.result["rounds_done"] = done
         document.save(self.result, self.path)
 
     def _order(self, work):
-        """The targets of a work that can be measured, by chance; the others are noted as skipped."""
+        """The targets of a work that can be measured, by chance; the others count as skipped."""
         fit = []
         for name in work.targets:
             spec = None if name in self.remote else relays.Spec.parse(name)
@@ -102,8 +106,10 @@ class Runner:
             if missing:
                 reason = f"missing {', '.join(missing)}; tools/peers and tools/build make them"
             elif spec and spec.cabled and free_hugepages_mib() < 256:
-                reason = (f"needs 256 MiB of free hugepages, {free_hugepages_mib()} MiB are there "
-                          "(sysctl vm.nr_hugepages=512)")
+                reason = (
+                    f"needs 256 MiB of free hugepages, {free_hugepages_mib()} MiB are there "
+                    "(sysctl vm.nr_hugepages=512)"
+                )
             if reason:
                 self._skip(name, work, reason)
             else:
@@ -120,8 +126,9 @@ class Runner:
     def _target(self, name, work, folder):
         if name in self.remote:
             return RemoteTarget(*self.remote[name], self.programs, folder, self.relay_pid)
-        return LocalTarget(relays.Spec.parse(name), self.programs, folder,
-                           work.numbers.get("limit_mbit", 0))
+        return LocalTarget(
+            relays.Spec.parse(name), self.programs, folder, work.numbers.get("limit_mbit", 0)
+        )
 
     def _sample(self, work, name, number, folder):
         began = time.time()
@@ -134,8 +141,12 @@ class Runner:
             sample |= {"metrics": {}, "failed": str(error), "failures": 1, "loads": []}
         except (OSError, subprocess.SubprocessError, KeyError) as error:
             # A relay that ends under way takes its /proc entries along.
-            sample |= {"metrics": {}, "failures": 1, "loads": [],
-                       "failed": f"{type(error).__name__}: {error}"}
+            sample |= {
+                "metrics": {},
+                "failures": 1,
+                "loads": [],
+                "failed": f"{type(error).__name__}: {error}",
+            }
         sample["seconds"] = round(time.time() - began, 3)
         self.result["samples"].append(sample)
         document.save(self.result, self.path)
@@ -163,7 +174,9 @@ class Runner:
         found = {"command": " ".join(command), "exit_status": status}
         with contextlib.suppress(OSError, ValueError):
             found["result"] = document.plain(f"{output}.json")
-        with contextlib.suppress(OSError, ValueError), open(f"{output}.md", encoding="utf-8") as file:
+        with contextlib.suppress(OSError, ValueError), open(
+            f"{output}.md", encoding="utf-8"
+        ) as file:
             found["text"] = file.read()
         if status != 0:
             self._skip(work.scenario, work, f"{program} ended with exit status {status}")

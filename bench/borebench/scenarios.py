@@ -1,7 +1,7 @@
 """How each scenario measures one target: its loads, and the figures of the relay around them.
 
-Each function takes a running target and returns {"metrics", "loads"}; measure() adds what all have in
-common: failures, who was the bottleneck, noise. Pure arithmetic is in metrics.py.
+Each function takes a running target and returns {"metrics", "loads"}; measure() adds what all have
+in common: failures, who was the bottleneck, noise. Pure arithmetic is in metrics.py.
 """
 
 import time
@@ -32,7 +32,9 @@ def measure(work, target, syscalls):
     if not sample["metrics"] and not sample["failed"]:
         sample["failed"] = "nothing was transferred"
     shares = sample.setdefault("shares", {})
-    shares["generator"] = max((load.get("generator_busy_share", 0.0) for load in loads), default=0.0)
+    shares["generator"] = max(
+        (load.get("generator_busy_share", 0.0) for load in loads), default=0.0
+    )
     sample["bottlenecks"] = [who for who in ("generator", "service") if shares.get(who, 0) >= BUSY]
     sample["noise"] = noise.seen()
     sample["loads"] = [metrics.condensed(load) for load in loads]
@@ -127,9 +129,18 @@ def _limits(work, target, _syscalls):
 def _mixed(work, target, _syscalls):
     alone = target.load([*work.load, "--seconds", work.seconds / 2], work.seconds / 2)
     bulk_s = work.seconds + 1
-    bulk = target.start_load([
-        "bulk", "--streams", work.numbers["streams"], "--seconds", bulk_s,
-        "--deadline-s", bulk_s + 30, *([] if target.half_closes else ["--abrupt"])])
+    bulk = target.start_load(
+        [
+            "bulk",
+            "--streams",
+            work.numbers["streams"],
+            "--seconds",
+            bulk_s,
+            "--deadline-s",
+            bulk_s + 30,
+            *([] if target.half_closes else ["--abrupt"]),
+        ]
+    )
     try:
         time.sleep(0.3)
         beside = target.load([*work.load, "--seconds", work.seconds], work.seconds)
@@ -138,8 +149,12 @@ def _mixed(work, target, _syscalls):
         bulk.kill()
     found = {}
     if alone.get("requests") and beside.get("requests") and large.get("bytes"):
-        found = {"p99_us_alone": alone["p99_us"], "p99_us_beside": beside["p99_us"],
-                 "p50_us_beside": beside["p50_us"], "gbit_per_s_beside": large["gbit_per_s"]}
+        found = {
+            "p99_us_alone": alone["p99_us"],
+            "p99_us_beside": beside["p99_us"],
+            "p50_us_beside": beside["p50_us"],
+            "gbit_per_s_beside": large["gbit_per_s"],
+        }
     return {"metrics": found, "loads": [alone, beside, large]}
 
 
@@ -147,8 +162,10 @@ def _halfclose(work, target, _syscalls):
     result = target.load(work.load, 60)
     if not result["tries"]:
         return {"metrics": {}, "loads": [result]}
-    return {"metrics": {"answers_lost_percent": 100 * result["lost"] / result["tries"]},
-            "loads": [result]}
+    return {
+        "metrics": {"answers_lost_percent": 100 * result["lost"] / result["tries"]},
+        "loads": [result],
+    }
 
 
 def _chaos(work, target, _syscalls):
@@ -176,17 +193,22 @@ def _soak(work, target, _syscalls):
     pids, began = target.relay_pids(), time.monotonic()
     target.load(["crr", "--count", 100], 10)
     descriptors = processes.descriptor_count(pids)
-    running = target.start_load([*work.load, "--seconds", work.seconds,
-                                 "--deadline-s", work.seconds + 120])
+    running = target.start_load(
+        [*work.load, "--seconds", work.seconds, "--deadline-s", work.seconds + 120]
+    )
     timeline = []
     try:
         while running.process.poll() is None:
             if time.monotonic() - began > work.seconds + 150:
                 raise TargetFailed("soak did not end 150 s after its time")
             if pids:
-                timeline.append([round(time.monotonic() - began, 2),
-                                 processes.memory_bytes(pids)[0],
-                                 processes.descriptor_count(pids)])
+                timeline.append(
+                    [
+                        round(time.monotonic() - began, 2),
+                        processes.memory_bytes(pids)[0],
+                        processes.descriptor_count(pids),
+                    ]
+                )
             time.sleep(min(10.0, max(0.2, work.seconds / 500)))
         result = running.result(10)
     finally:
@@ -200,6 +222,16 @@ def _soak(work, target, _syscalls):
     return {"metrics": found, "loads": [result], "timeline": timeline}
 
 
-_SCENARIOS = {"bulk": _load, "rr": _load, "rr-rate": _load, "crr": _load, "idle": _idle,
-              "tunnels": _tunnels, "limits": _limits, "mixed": _mixed, "halfclose": _halfclose,
-              "chaos": _chaos, "soak": _soak}
+_SCENARIOS = {
+    "bulk": _load,
+    "rr": _load,
+    "rr-rate": _load,
+    "crr": _load,
+    "idle": _idle,
+    "tunnels": _tunnels,
+    "limits": _limits,
+    "mixed": _mixed,
+    "halfclose": _halfclose,
+    "chaos": _chaos,
+    "soak": _soak,
+}

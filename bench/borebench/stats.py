@@ -1,4 +1,4 @@
-"""Medians with spread, and whether a difference is beyond noise. Pure arithmetic on lists of floats.
+"""Medians with spread, and whether a difference is beyond noise. Pure arithmetic.
 
 Rates, times and costs are compared as ratios, so everything happens on logarithms: a ratio of 2 and
 one of 1/2 are equally far from 1, and the noise of a machine multiplies. A difference counts as
@@ -120,7 +120,9 @@ def _interval(centre, error, degrees, confidence, rounds):
         return Ratio(math.exp(centre), math.exp(centre), math.exp(centre), probability, rounds)
     reach = t_quantile(confidence, degrees) * error
     # exp() of more than 700 overflows; so unsure a ratio is unbounded.
-    bounds = [math.exp(edge) if edge < 700 else math.inf for edge in (centre - reach, centre + reach)]
+    bounds = [
+        math.exp(edge) if edge < 700 else math.inf for edge in (centre - reach, centre + reach)
+    ]
     return Ratio(math.exp(centre), *bounds, t_probability(centre / error, degrees), rounds)
 
 
@@ -144,8 +146,8 @@ def slope(points):
 
 
 def curve(buckets_ns, quantiles):
-    """Latency in µs at each quantile (0…1) of a histogram: [[highest value of a bucket in ns, count]],
-    ascending."""
+    """Latency in µs at each quantile (0…1) of a histogram: [[highest value of a bucket in ns,
+    count], …], ascending."""
     total = sum(count for _, count in buckets_ns)
     found, seen, rest = [], 0, iter(buckets_ns)
     value = 0

@@ -19,8 +19,11 @@ def spread(values):
 
 def one_line(work, sample):
     """The leading figures of a sample, while the run goes on."""
-    shown = [f"{number(sample['metrics'][name])} {METRICS[name].unit}"
-             for name in work.metrics if name in sample["metrics"]][:TERMINAL_METRICS]
+    shown = [
+        f"{number(sample['metrics'][name])} {METRICS[name].unit}"
+        for name in work.metrics
+        if name in sample["metrics"]
+    ][:TERMINAL_METRICS]
     return ", ".join(shown) or "no figures"
 
 
@@ -55,9 +58,13 @@ def _against(result, work, lead, target, reference):
 def text(lines):
     """Aligned columns; the first one to the left, figures to the right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join("  ".join(
-        cell.ljust(width) if column == 0 else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths))
+        ).rstrip()
+        for line in lines
+    )
 
 
 def markdown(lines):
@@ -70,16 +77,24 @@ def terminal(result):
     parts = []
     for work in findings.measured_works(result):
         chosen = findings.measured_metrics(result, work)[:TERMINAL_METRICS]
-        parts += [f"{work}: {document.work(result, work)['text']}",
-                  text(rows(result, work, chosen)), ""]
+        parts += [
+            f"{work}: {document.work(result, work)['text']}",
+            text(rows(result, work, chosen)),
+            "",
+        ]
     lost = {target: counts for target, counts in findings.lost_answers(result).items() if counts[0]}
     if lost:
-        parts.append("Answers that follow the visitor's FIN are lost by " + ", ".join(
-            f"{target} ({few} of {all_})" for target, (few, all_) in lost.items()) + ".")
+        parts.append(
+            "Answers that follow the visitor's FIN are lost by "
+            + ", ".join(f"{target} ({few} of {all_})" for target, (few, all_) in lost.items())
+            + "."
+        )
     parts += [f"WARNING: {one}" for one in findings.warnings(result)]
     parts += [f"NOT MEASURED: {one}" for one in skipped(result)]
-    parts += [f"FAILED: {one['work']} {one['target']} round {one['round'] + 1}: {one['failed']}"
-              for one in document.failures(result)]
+    parts += [
+        f"FAILED: {one['work']} {one['target']} round {one['round'] + 1}: {one['failed']}"
+        for one in document.failures(result)
+    ]
     for name, outcome in result["external"].items():
         parts.append(f"{name}: `{outcome['command']}` ended with {outcome['exit_status']}")
     return "\n".join(parts)

@@ -35,8 +35,12 @@ class Load:
         self.log = log
         with open(log, "ab") as errors:
             self.process = subprocess.Popen(
-                place.command(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=errors, preexec_fn=processes._in_child)
+                place.command(command),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                preexec_fn=processes._in_child,
+            )
         self._text = b""
 
     def ready(self, timeout_s):
@@ -47,8 +51,11 @@ class Load:
             seen = left > 0 and select.select([self.process.stdout], [], [], left)[0]
             piece = os.read(self.process.stdout.fileno(), 65536) if seen else b""
             if not piece:
-                raise TargetFailed(f"{self._words()}: nothing came up within {timeout_s:g} s"
-                                   if not seen else f"{self._words()} ended: {self._last_words()}")
+                raise TargetFailed(
+                    f"{self._words()}: nothing came up within {timeout_s:g} s"
+                    if not seen
+                    else f"{self._words()} ended: {self._last_words()}"
+                )
             self._text += piece
         line, self._text = self._text.split(b"\n", 1)
         found = json.loads(line)
@@ -57,7 +64,7 @@ class Load:
         return found
 
     def result(self, timeout_s):
-        """Waits for the end. The last line, whatever the exit status says; TargetFailed without one."""
+        """Waits for the end; the last line. TargetFailed when there is none."""
         try:
             self._text += self.process.communicate(timeout=timeout_s)[0]
         except subprocess.TimeoutExpired:
@@ -66,8 +73,9 @@ class Load:
             self.kill()
         lines = self._text.decode(errors="replace").strip().splitlines()
         if self.process.returncode not in (0, 1, 3) or not lines:
-            raise TargetFailed(f"{self._words()}: exit status {self.process.returncode}, "
-                               f"{self._last_words()}")
+            raise TargetFailed(
+                f"{self._words()}: exit status {self.process.returncode}, " f"{self._last_words()}"
+            )
         return json.loads(lines[-1])
 
     def stop(self, timeout_s=60):
@@ -90,11 +98,13 @@ class Load:
 
 def why(result):
     """What went wrong in a load, in a sentence with counts."""
-    reasons = ", ".join(f"{count} {name}"
-                        for name, count in sorted(result.get("failures_by_reason", {}).items()))
+    reasons = ", ".join(
+        f"{count} {name}" for name, count in sorted(result.get("failures_by_reason", {}).items())
+    )
     first = result.get("first_failure", "")
     return f"{result.get('failures', 0)} failures ({reasons or 'no reason given'})" + (
-        f"; first: {first}" if first else "")
+        f"; first: {first}" if first else ""
+    )
 
 
 class Target:
@@ -190,15 +200,20 @@ class LocalTarget(Target):
             packet_port = f"af_packet:nic0,address={RELAY_ADDRESS}/16"
         # HAProxy reserves 2.5 descriptors for each connection and refuses to start without.
         connections = min(50_000, processes.descriptor_limit() * 2 // 5 - 100)
-        launch = relays.launch(self.spec, self.programs, relays.Place(
-            self.folder, self.host, connections, self.limit_mbit, packet_port))
+        launch = relays.launch(
+            self.spec,
+            self.programs,
+            relays.Place(self.folder, self.host, connections, self.limit_mbit, packet_port),
+        )
         for path, text in launch.files.items():
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
         self.port = launch.visitor_port
         if launch.own_service:
-            self._others["service"] = self._run(self.place, [
-                self.programs["load"], "serve", "--listen", f"127.0.0.1:{relays.SERVICE_PORT}"])
+            self._others["service"] = self._run(
+                self.place,
+                [self.programs["load"], "serve", "--listen", f"127.0.0.1:{relays.SERVICE_PORT}"],
+            )
         if launch.relay:
             self.relay = self._run(relay_place, launch.relay)
             # What ended or never listened shows below, with its log.
@@ -226,13 +241,19 @@ class LocalTarget(Target):
                     return
             except TargetFailed:
                 pass
-            ended = [one.args[-1] for place in self._namespaces for one in place.processes
-                     if one.poll() is not None]
+            ended = [
+                one.args[-1]
+                for place in self._namespaces
+                for one in place.processes
+                if one.poll() is not None
+            ]
             if ended or time.monotonic() > deadline:
                 with open(self._log, encoding="utf-8", errors="replace") as log:
                     said = log.read()[-1500:].strip()
-                raise TargetFailed(f"{self.name} does not relay; ended: {ended or 'nothing'}; "
-                                   f"its log: {said or 'empty'}")
+                raise TargetFailed(
+                    f"{self.name} does not relay; ended: {ended or 'nothing'}; "
+                    f"its log: {said or 'empty'}"
+                )
             time.sleep(0.05)
 
     def _stop(self):
@@ -242,8 +263,8 @@ class LocalTarget(Target):
 
 
 class RemoteTarget(Target):
-    """HOST:PORT where somebody else's relay leads to `bore-bench serve`. With `relay_pid`, a relay on
-    this machine, its cost is measured, too."""
+    """HOST:PORT where somebody else's relay leads to `bore-bench serve`. With `relay_pid`, a relay
+    on this machine, its cost is measured, too."""
 
     def __init__(self, host, port, programs, folder, relay_pid=None):
         super().__init__(programs, folder)

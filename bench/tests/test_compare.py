@@ -8,8 +8,14 @@ WORK = "bulk-down-1"
 
 
 def run_of(cpu, rate=(10, 11, 10.5), reference=(1.0, 1.1, 1.05), **more):
-    return make_result({(WORK, "ours+bore"): {"cpu_s_per_gb": list(cpu), "gbit_per_s": list(rate)},
-                        (WORK, "nginx"): {"cpu_s_per_gb": list(reference)}}, rounds=len(cpu), **more)
+    return make_result(
+        {
+            (WORK, "ours+bore"): {"cpu_s_per_gb": list(cpu), "gbit_per_s": list(rate)},
+            (WORK, "nginx"): {"cpu_s_per_gb": list(reference)},
+        },
+        rounds=len(cpu),
+        **more,
+    )
 
 
 def verdicts(old, new, **options):
@@ -25,8 +31,10 @@ def test_better_worse_and_the_same():
 
 
 def test_a_change_within_noise_is_none():
-    assert verdicts(run_of((0.1, 0.2, 0.15)), run_of((0.12, 0.21, 0.17)))["ours+bore", "cpu_s_per_gb"] \
+    assert (
+        verdicts(run_of((0.1, 0.2, 0.15)), run_of((0.12, 0.21, 0.17)))["ours+bore", "cpu_s_per_gb"]
         == "same"
+    )
 
 
 def test_relative_to_takes_the_machine_out():
@@ -38,8 +46,12 @@ def test_relative_to_takes_the_machine_out():
 
 
 def test_counts_that_were_zero_and_are_not():
-    old = make_result({("idle-5000", "ours+bore"): {"lost": [0, 0, 0], "rss_bytes_per_pair": [5, 5, 5]}})
-    new = make_result({("idle-5000", "ours+bore"): {"lost": [2, 1, 2], "rss_bytes_per_pair": [5, 5, 5]}})
+    old = make_result(
+        {("idle-5000", "ours+bore"): {"lost": [0, 0, 0], "rss_bytes_per_pair": [5, 5, 5]}}
+    )
+    new = make_result(
+        {("idle-5000", "ours+bore"): {"lost": [2, 1, 2], "rss_bytes_per_pair": [5, 5, 5]}}
+    )
     assert verdicts(old, new)["ours+bore", "lost"] == "worse"
     assert verdicts(new, old)["ours+bore", "lost"] == "better"
 

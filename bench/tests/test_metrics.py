@@ -13,8 +13,17 @@ def test_bulk():
 
 
 def test_requests_count_with_the_warm_up_for_cost():
-    found = metrics.of_load({"mode": "rr", "requests": 900, "requests_total": 1000, "rate": 0,
-                             "requests_per_s": 9.0, **LATENCY}, COST)
+    found = metrics.of_load(
+        {
+            "mode": "rr",
+            "requests": 900,
+            "requests_total": 1000,
+            "rate": 0,
+            "requests_per_s": 9.0,
+            **LATENCY,
+        },
+        COST,
+    )
     assert found["cpu_us_per_request"] == pytest.approx(500)
     assert found["switches_per_request"] == 1
     assert (found["p50_us"], found["max_us"]) == (1, 5)
@@ -22,8 +31,17 @@ def test_requests_count_with_the_warm_up_for_cost():
 
 
 def test_an_open_loop_says_what_was_never_answered():
-    found = metrics.of_load({"mode": "rr", "requests_total": 10, "rate": 5, "unanswered": 3,
-                             "requests_per_s": 1.0, **LATENCY}, None)
+    found = metrics.of_load(
+        {
+            "mode": "rr",
+            "requests_total": 10,
+            "rate": 5,
+            "unanswered": 3,
+            "requests_per_s": 1.0,
+            **LATENCY,
+        },
+        None,
+    )
     assert found["unanswered"] == 3
     assert not any(name.startswith("cpu") for name in found)
 
@@ -34,16 +52,21 @@ def test_nothing_transferred_has_no_figures():
 
 
 def test_limit():
-    assert metrics.of_limit({"bytes": 1, "gbit_per_s": 0.19}, 200)["limit_error_percent"] == \
-        pytest.approx(5)
+    assert metrics.of_limit({"bytes": 1, "gbit_per_s": 0.19}, 200)[
+        "limit_error_percent"
+    ] == pytest.approx(5)
 
 
 def test_system_calls_per_unit():
-    assert metrics.syscalls({"mode": "crr", "connections": 50}, 500) == {"syscalls_per_connection": 10}
+    assert metrics.syscalls({"mode": "crr", "connections": 50}, 500) == {
+        "syscalls_per_connection": 10
+    }
 
 
 def test_condensed_keeps_a_curve_for_a_histogram():
-    kept = metrics.condensed({"mode": "chaos", "exchange": {"buckets_ns": [[1000, 5]], "p50_us": 1}})
+    kept = metrics.condensed(
+        {"mode": "chaos", "exchange": {"buckets_ns": [[1000, 5]], "p50_us": 1}}
+    )
     assert kept["exchange"]["p50_us"] == 1
     assert set(kept["exchange"]["curve_us"]) == {1.0}
 

@@ -17,8 +17,20 @@ def test_every_target_has_a_name_that_reads_back_and_can_be_launched():
             assert isinstance(word, str)
 
 
-@pytest.mark.parametrize("name", ["", "ours", "rust", "ours+", "nginx+bore", "ours:fast+bore",
-                                  "squid", "ours+bore+plain", "direct:x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "ours",
+        "rust",
+        "ours+",
+        "nginx+bore",
+        "ours:fast+bore",
+        "squid",
+        "ours+bore+plain",
+        "direct:x",
+    ],
+)
 def test_what_is_no_target_is_refused_with_those_that_are(name):
     with pytest.raises(ValueError, match="is no target; such are .*rathole"):
         relays.Spec.parse(name)
@@ -34,9 +46,12 @@ def test_a_bandwidth_limit_reaches_every_relay_that_has_one():
 
 
 def test_frp_variants_differ_by_what_they_say():
-    text = {name: "".join(relays.launch(relays.Spec.parse(name), PROGRAMS,
-                                        relays.Place("/f")).files.values())
-            for name in ("frp", "frp:tls", "frp:nomux")}
+    text = {
+        name: "".join(
+            relays.launch(relays.Spec.parse(name), PROGRAMS, relays.Place("/f")).files.values()
+        )
+        for name in ("frp", "frp:tls", "frp:nomux")
+    }
     assert "tls.enable = true" in text["frp:tls"] and "tls.enable = false" in text["frp"]
     assert text["frp:nomux"].count("tcpMux = false") == 2
     assert text["frp"].count("tcpMux = true") == 2
@@ -62,16 +77,24 @@ def test_works_have_a_name_of_their_own():
 
 def test_the_published_plan_measures_only_what_fits_and_compares_in_every_work():
     for work in plan.published():
-        assert not [one for one in work.targets
-                    if plan.unfit(relays.Spec.parse(one), work.scenario)], work.name
+        assert not [
+            one for one in work.targets if plan.unfit(relays.Spec.parse(one), work.scenario)
+        ], work.name
         assert any(one.startswith("ours") for one in work.targets)
         if work.scenario not in ("limits", "tunnels"):
             assert set(plan.REFERENCES) <= set(work.targets), work.name
 
 
 def test_options_make_the_load():
-    options = plan.Options(scenarios=("bulk", "rr"), directions=("both",), streams=(3,), verify=True,
-                           sizes=("64/20000",), connections=(2,), targets=("nginx",))
+    options = plan.Options(
+        scenarios=("bulk", "rr"),
+        directions=("both",),
+        streams=(3,),
+        verify=True,
+        sizes=("64/20000",),
+        connections=(2,),
+        targets=("nginx",),
+    )
     bulk, requests = plan.works(options)
     assert bulk.load == ("bulk", "--direction", "both", "--streams", 3, "--verify")
     assert requests.load == ("rr", "--size", 64, "--connections", 2, "--response-size", 20000)

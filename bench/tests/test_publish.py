@@ -15,8 +15,10 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 def tree(tmp_path):
     (tmp_path / "bench").mkdir()
     for path, names in publish.PLACES.items():
-        blocks = [f"{publish.BEGIN.format(name=name)}\nold\n{publish.END.format(name=name)}"
-                  for name in names]
+        blocks = [
+            f"{publish.BEGIN.format(name=name)}\nold\n{publish.END.format(name=name)}"
+            for name in names
+        ]
         (tmp_path / path).write_text("before\n" + "\nbetween\n".join(blocks) + "\nafter\n")
     return tmp_path
 
@@ -46,12 +48,16 @@ def test_a_changed_result_is_found(tree, bulk_result):
 
 
 def test_losing_rows_are_marked_and_stand_first():
-    result = make_result({
-        ("bulk-down-1", "ours+bore"): {"cpu_s_per_gb": [1, 1.01, 1]},
-        ("bulk-down-1", "rust+rust"): {"cpu_s_per_gb": [2, 2.01, 2]},
-        ("bulk-up-1", "ours+bore"): {"cpu_s_per_gb": [3, 3.01, 3]},
-        ("bulk-up-1", "rust+rust"): {"cpu_s_per_gb": [2, 2.01, 2]},
-        ("bulk-up-1", "frp"): {"cpu_s_per_gb": [1, 1.01, 1]}}, published=True)
+    result = make_result(
+        {
+            ("bulk-down-1", "ours+bore"): {"cpu_s_per_gb": [1, 1.01, 1]},
+            ("bulk-down-1", "rust+rust"): {"cpu_s_per_gb": [2, 2.01, 2]},
+            ("bulk-up-1", "ours+bore"): {"cpu_s_per_gb": [3, 3.01, 3]},
+            ("bulk-up-1", "rust+rust"): {"cpu_s_per_gb": [2, 2.01, 2]},
+            ("bulk-up-1", "frp"): {"cpu_s_per_gb": [1, 1.01, 1]},
+        },
+        published=True,
+    )
     text = publish.figures(result)
     rows = [line for line in text.splitlines() if line.startswith("| 1 bulk")]
     assert "**1.50 loses**" in rows[0] and "**frp**" in rows[0] and "up" in rows[0]
@@ -60,10 +66,19 @@ def test_losing_rows_are_marked_and_stand_first():
 
 
 def test_lost_answers_are_said():
-    result = make_result({("bulk-down-1", "ours+bore"): {"cpu_s_per_gb": [1, 1, 1]}}, published=True)
+    result = make_result(
+        {("bulk-down-1", "ours+bore"): {"cpu_s_per_gb": [1, 1, 1]}}, published=True
+    )
     for target, lost in (("ours+bore", 0), ("frp", 10)):
-        result["samples"].append(sample("halfclose", target, 0, {"answers_lost_percent": lost * 10.0},
-                                        loads=[{"mode": "halfclose", "tries": 10, "lost": lost}]))
+        result["samples"].append(
+            sample(
+                "halfclose",
+                target,
+                0,
+                {"answers_lost_percent": lost * 10.0},
+                loads=[{"mode": "halfclose", "tries": 10, "lost": lost}],
+            )
+        )
     text = publish.figures(result)
     assert "lost by frp 10 of 10; none lost by ours+bore." in text
 

@@ -1,4 +1,4 @@
-"""Order of rounds, budget, failures, interruption: the runner with measurements that are made up."""
+"""Order of rounds, budget, failures, interruption: the runner with made-up measurements."""
 
 import json
 
@@ -24,15 +24,24 @@ class MadeUp:
 class Bench:
     """A runner whose samples come from `measure(work name, target name)`."""
 
-    def __init__(self, tmp_path, monkeypatch, measure, clock, targets=("direct", "nginx", "haproxy"), seed=1,
-                 missing=()):
+    def __init__(
+        self,
+        tmp_path,
+        monkeypatch,
+        measure,
+        clock,
+        targets=("direct", "nginx", "haproxy"),
+        seed=1,
+        missing=(),
+    ):
         options = plan.Options(scenarios=("bulk",), directions=("down",), targets=targets)
         self.works = plan.works(options)
         self.path = tmp_path / "result.json"
         self.seen = []
         programs = relays.Programs("s", "c", "l", "p")
-        monkeypatch.setattr(programs, "missing",
-                            lambda needs: [name for name in needs if name in missing])
+        monkeypatch.setattr(
+            programs, "missing", lambda needs: [name for name in needs if name in missing]
+        )
         about = {name: {"text": name} for name in targets}
         self.result = document.new(dict(MACHINE), self.works, {"seed": seed}, about)
         self.runner = runner.Runner(self.works, programs, str(self.path), self.result, seed, clock)
@@ -56,8 +65,10 @@ def quick(work, target):
 def test_every_second_round_goes_backwards(tmp_path, monkeypatch):
     bench = Bench(tmp_path, monkeypatch, quick, runner.Clock(3, None))
     bench.runner.run()
-    names = [[target for work, target in bench.seen[start:start + 3] if work == "bulk-down-1"]
-             for start in range(0, len(bench.seen), 3)]
+    names = [
+        [target for work, target in bench.seen[start : start + 3] if work == "bulk-down-1"]
+        for start in range(0, len(bench.seen), 3)
+    ]
     first = [one for one in names if one]
     assert len(first) == 3 and sorted(first[0]) == ["direct", "haproxy", "nginx"]
     assert first[1] == first[0][::-1] and first[2] == first[0]
@@ -89,8 +100,9 @@ def test_a_budget_adds_rounds_while_another_fits(monkeypatch):
     assert slow.goes_on(1) and not slow.goes_on(2)  # never fewer than asked for
 
 
-@pytest.mark.parametrize("error", [TargetFailed("refuses: 5 refused"), OSError(2, "gone"),
-                                   KeyError("p50_us")])
+@pytest.mark.parametrize(
+    "error", [TargetFailed("refuses: 5 refused"), OSError(2, "gone"), KeyError("p50_us")]
+)
 def test_a_target_that_fails_is_recorded_and_the_rest_goes_on(tmp_path, monkeypatch, error):
     def measure(_work, target):
         if target == "nginx":

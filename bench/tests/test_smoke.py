@@ -16,9 +16,14 @@ from borebench import document, processes, relays
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("BORE_BUILD", TOP / "build" / "release"))
 COMMAND = [str(TOP / "bench" / "bore-bench")]
-FILES = ["--server", str(BUILD / "controlplane/relay/bore-server"),
-         "--client", str(BUILD / "controlplane/client/bore"),
-         "--load", str(BUILD / "bench/load/bore-load")]
+FILES = [
+    "--server",
+    str(BUILD / "controlplane/relay/bore-server"),
+    "--client",
+    str(BUILD / "controlplane/client/bore"),
+    "--load",
+    str(BUILD / "bench/load/bore-load"),
+]
 PROGRAMS = relays.Programs(FILES[1], FILES[3], FILES[5], "/nonexistent")
 
 
@@ -34,8 +39,13 @@ def possible():
 
 
 def run(*words, timeout=300):
-    done = subprocess.run([*COMMAND, "run", *map(str, words), *FILES], capture_output=True, text=True,
-                          timeout=timeout, check=False)
+    done = subprocess.run(
+        [*COMMAND, "run", *map(str, words), *FILES],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
     print(done.stdout, done.stderr)
     return done
 
@@ -44,19 +54,35 @@ def test_a_short_plan_has_figures_of_every_target(tmp_path):
     targets = ["direct", "ours+bore", "ours+plain"]
     if not PROGRAMS.missing(["nginx", "nginx-stream"]):
         targets += ["nginx", "nginx:default"]
-    done = run("--quick", "--scenarios", "bulk,rr,idle,halfclose", "--directions", "down", "--connections", 2,
-               "--pairs", 20, "--verify", "--targets", ",".join(targets), "--output", tmp_path)
+    done = run(
+        "--quick",
+        "--scenarios",
+        "bulk,rr,idle,halfclose",
+        "--directions",
+        "down",
+        "--connections",
+        2,
+        "--pairs",
+        20,
+        "--verify",
+        "--targets",
+        ",".join(targets),
+        "--output",
+        tmp_path,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     result = document.load(tmp_path / "result.json")
     assert result["status"] == "complete" and not document.failures(result)
     for target in targets:
-        bulk, = document.samples(result, "bulk-down-1", target)
+        (bulk,) = document.samples(result, "bulk-down-1", target)
         assert bulk["metrics"]["gbit_per_s"] > 0 and bulk["loads"][0]["verified"]
         assert ("cpu_s_per_gb" in bulk["metrics"]) == (target != "direct")
-        requests, = document.samples(result, "rr-64-2", target)
+        (requests,) = document.samples(result, "rr-64-2", target)
         assert 0 < requests["metrics"]["p50_us"] <= requests["metrics"]["max_us"]
         assert len(requests["loads"][0]["curve_us"]) > 1
-    ours = {name: document.values(result, "halfclose", name, "answers_lost_percent") for name in targets}
+    ours = {
+        name: document.values(result, "halfclose", name, "answers_lost_percent") for name in targets
+    }
     assert ours["direct"] == ours["ours+bore"] == ours["ours+plain"] == [0]
     if "nginx:default" in ours:
         assert ours["nginx:default"][0] > 0 and ours["nginx"] == [0]
@@ -109,17 +135,27 @@ def cut(connection):
     connection.close()
 
 
-@pytest.mark.parametrize(("answer", "reason"), [(rubbish, "corrupt"), (cut, "cut|reset")],
-                         ids=["corrupts", "cuts"])
+@pytest.mark.parametrize(
+    ("answer", "reason"), [(rubbish, "corrupt"), (cut, "cut|reset")], ids=["corrupts", "cuts"]
+)
 def test_a_target_that_does_not_serve_is_reported_with_counts(tmp_path, answer, reason):
     server = Server(answer)
     try:
-        done = run("--quick", "--target", server.address, "--scenarios", "rr", "--connections", 2,
-                   "--output", tmp_path)
+        done = run(
+            "--quick",
+            "--target",
+            server.address,
+            "--scenarios",
+            "rr",
+            "--connections",
+            2,
+            "--output",
+            tmp_path,
+        )
     finally:
         server.close()
     assert done.returncode in (1, 3)
-    one, = document.load(tmp_path / "result.json")["samples"]
+    (one,) = document.load(tmp_path / "result.json")["samples"]
     assert one["failures"] >= 1 and one["target"] == server.address
     assert any(word in one["failed"] for word in reason.split("|")), one["failed"]
 
@@ -128,30 +164,69 @@ def test_a_target_that_refuses(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: refuses
         port = unused.getsockname()[1]
-        done = run("--quick", "--target", f"127.0.0.1:{port}", "--scenarios", "rr", "--connections", 1,
-                   "--output", tmp_path)
+        done = run(
+            "--quick",
+            "--target",
+            f"127.0.0.1:{port}",
+            "--scenarios",
+            "rr",
+            "--connections",
+            1,
+            "--output",
+            tmp_path,
+        )
     assert done.returncode == 3
-    one, = document.load(tmp_path / "result.json")["samples"]
+    (one,) = document.load(tmp_path / "result.json")["samples"]
     assert "refused" in one["failed"] and "refused" in done.stdout
 
 
 def test_a_target_that_stalls_is_given_up(tmp_path):
     server = Server(lambda connection: None)
     try:
-        done = run("--quick", "--target", server.address, "--scenarios", "rr", "--connections", 1,
-                   "--output", tmp_path, timeout=120)
+        done = run(
+            "--quick",
+            "--target",
+            server.address,
+            "--scenarios",
+            "rr",
+            "--connections",
+            1,
+            "--output",
+            tmp_path,
+            timeout=120,
+        )
     finally:
         server.close()
     assert done.returncode == 3
-    one, = document.load(tmp_path / "result.json")["samples"]
+    (one,) = document.load(tmp_path / "result.json")["samples"]
     assert "stalled" in one["failed"], one["failed"]
 
 
 def test_a_stop_signal_leaves_a_valid_document_and_no_process(tmp_path):
     process = subprocess.Popen(
-        [*COMMAND, "run", "--scenarios", "rr", "--sizes", "64", "--connections", "1", "--rounds", "1000",
-         "--seconds", "0.2", "--targets", "direct,ours+plain", "--output", str(tmp_path), *FILES],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        [
+            *COMMAND,
+            "run",
+            "--scenarios",
+            "rr",
+            "--sizes",
+            "64",
+            "--connections",
+            "1",
+            "--rounds",
+            "1000",
+            "--seconds",
+            "0.2",
+            "--targets",
+            "direct,ours+plain",
+            "--output",
+            str(tmp_path),
+            *FILES,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         path = tmp_path / "result.json"
         deadline = time.monotonic() + 120
@@ -170,20 +245,35 @@ def test_a_stop_signal_leaves_a_valid_document_and_no_process(tmp_path):
     assert not [pid for pid in children if os.path.exists(f"/proc/{pid}")]
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (["--targets", "squid"], "is no target"), (["--scenarios", "bulky"], "no scenario 'bulky'"),
-    (["--streams", "0"], "no list of numbers"), (["--seconds", "nan"], "no number above 0"),
-    (["--duration", "8x"], "no duration"), (["--target", "here"], "no address"),
-    (["--sizes", "64/"], "no size"), (["--directions", "left"], "directions are"),
-    (["--load", "/nonexistent/bore-load"], "build it")])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--targets", "squid"], "is no target"),
+        (["--scenarios", "bulky"], "no scenario 'bulky'"),
+        (["--streams", "0"], "no list of numbers"),
+        (["--seconds", "nan"], "no number above 0"),
+        (["--duration", "8x"], "no duration"),
+        (["--target", "here"], "no address"),
+        (["--sizes", "64/"], "no size"),
+        (["--directions", "left"], "directions are"),
+        (["--load", "/nonexistent/bore-load"], "build it"),
+    ],
+)
 def test_wrong_arguments_are_named_and_nothing_runs(tmp_path, words, said):
-    done = subprocess.run([*COMMAND, "run", *FILES, "--output", str(tmp_path / "o"), *words],
-                          capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [*COMMAND, "run", *FILES, "--output", str(tmp_path / "o"), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode != 0 and said in done.stderr
     assert not (tmp_path / "o").exists()
 
 
 def test_help_teaches_by_examples():
-    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [*COMMAND, "--help"], capture_output=True, text=True, timeout=60, check=True
+    )
     for word in ("bore-bench serve", "compare", "--quick", "soak"):
         assert word in done.stdout

@@ -8,12 +8,28 @@ import pytest
 from borebench import stats
 
 
-@pytest.mark.parametrize(("confidence", "degrees", "value"), [
-    # Two-sided, from the usual tables (e.g. NIST/SEMATECH e-Handbook, 1.3.6.7.2).
-    (0.95, 1, 12.706), (0.95, 2, 4.303), (0.95, 3, 3.182), (0.95, 4, 2.776), (0.95, 5, 2.571),
-    (0.95, 9, 2.262), (0.95, 10, 2.228), (0.95, 30, 2.042), (0.95, 100, 1.984),
-    (0.99, 1, 63.657), (0.99, 2, 9.925), (0.99, 7, 3.499), (0.99, 20, 2.845), (0.90, 6, 1.943),
-    (0.999, 3, 12.924), (0.50, 1, 1.000)])
+@pytest.mark.parametrize(
+    ("confidence", "degrees", "value"),
+    [
+        # Two-sided, from the usual tables (e.g. NIST/SEMATECH e-Handbook, 1.3.6.7.2).
+        (0.95, 1, 12.706),
+        (0.95, 2, 4.303),
+        (0.95, 3, 3.182),
+        (0.95, 4, 2.776),
+        (0.95, 5, 2.571),
+        (0.95, 9, 2.262),
+        (0.95, 10, 2.228),
+        (0.95, 30, 2.042),
+        (0.95, 100, 1.984),
+        (0.99, 1, 63.657),
+        (0.99, 2, 9.925),
+        (0.99, 7, 3.499),
+        (0.99, 20, 2.845),
+        (0.90, 6, 1.943),
+        (0.999, 3, 12.924),
+        (0.50, 1, 1.000),
+    ],
+)
 def test_quantiles_of_student_t_are_those_of_the_tables(confidence, degrees, value):
     assert stats.t_quantile(confidence, degrees) == pytest.approx(value, abs=6e-4)
 
@@ -69,8 +85,10 @@ def test_intervals_hold_as_often_as_they_say():
     for _ in range(400):
         ours = [math.exp(chance.gauss(math.log(2), 0.2)) for _ in range(4)]
         theirs = [math.exp(chance.gauss(0, 0.1)) for _ in range(4)]
-        for name, ratio in (("paired", stats.paired_ratio(ours, theirs)),
-                            ("welch", stats.welch_ratio(ours, theirs))):
+        for name, ratio in (
+            ("paired", stats.paired_ratio(ours, theirs)),
+            ("welch", stats.welch_ratio(ours, theirs)),
+        ):
             held[name] += ratio.low <= 2 <= ratio.high
     assert 350 <= held["paired"] <= 399
     assert 350 <= held["welch"] <= 399
