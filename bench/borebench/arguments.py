@@ -30,8 +30,8 @@ What a change did:
 RUN_EPILOG = """\
 Writes DIR/result.json (after every sample) and DIR/report.html. Relays are started by bore-bench,
 each in a network namespace of its own, so it needs root or unprivileged user namespaces. What is
-not installed is said and left out; tools/peers installs it. A stop key ends the run in order: what was
-measured is kept and marked as interrupted.
+not installed is said and left out; tools/peers installs it. A stop key ends the run in order: what
+was measured is kept and marked as interrupted.
 
 Exit status: 0 measured; 1 some sample failed (the table says which, how often and why); 2 wrong
 arguments; 3 nothing was measured; 130, 143 stopped.

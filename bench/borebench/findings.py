@@ -96,7 +96,7 @@ def warnings(result):
     if len(disturbed) * 10 > len(samples):
         worst = max(samples, key=lambda one: one["noise"]["foreign_cores"])["noise"]
         found.append(
-            f"The machine was noisy: {len(disturbed)} of {len(samples)} samples had other processes on "
+            f"The machine was noisy: {len(disturbed)} of {len(samples)} samples had others "
             f"on more than {machine.FOREIGN_CORES:g} cores or more than {machine.STEAL_SHARE:.0%} "
             f"stolen by the hypervisor (at most {worst['foreign_cores']:.1f} foreign cores)."
         )

@@ -259,7 +259,7 @@ def _limits(options):
                 "limits",
                 f"limit of {options.limit_mbit} Mbit/s, one stream {direction}",
                 ("bulk", "--direction", direction),
-                max(options.seconds, 1.0),
+                max(options.seconds, 2.0),
                 ("limit_error_percent", "gbit_per_s"),
                 (),
                 {"limit_mbit": options.limit_mbit},

@@ -65,7 +65,9 @@ def _arguments(work, target):
 def _load(work, target, syscalls):
     arguments = _arguments(work, target)
     # Fills allocator, caches and pools, so that a fresh relay is not charged for its start.
-    target.load([*arguments, "--seconds", WARM_UP_S], WARM_UP_S)
+    warm_up = target.load([*arguments, "--seconds", WARM_UP_S], WARM_UP_S)
+    if warm_up.get("failures"):  # it would only fail, or stall, once more
+        return {"metrics": {}, "loads": [warm_up]}
     pids = target.relay_pids()
     cost, shares = processes.Cost(pids), _Shares(target)
     result = target.load([*arguments, "--seconds", work.seconds], work.seconds)
@@ -170,8 +172,7 @@ def _halfclose(work, target, _syscalls):
 
 def _chaos(work, target, _syscalls):
     pids = target.relay_pids()
-    target.load(["crr", "--count", 100], 10)
-    before = processes.descriptor_count(pids)
+    before = _descriptors_in_use(work, target)
     result = target.load([*work.load, "--seconds", work.seconds], work.seconds)
     found = {"exchanges_failed": result["exchanges_failed"]}
     if result["recovered"]:
@@ -179,6 +180,14 @@ def _chaos(work, target, _syscalls):
     if pids:
         found["descriptors_gained"] = _settled_descriptors(pids, before) - before
     return {"metrics": found, "loads": [result]}
+
+
+def _descriptors_in_use(work, target):
+    """What a relay keeps open for later (pipes, idle connections to the other side) it should have
+    open before the load that is measured."""
+    target.load([*work.load, "--seconds", 1], 1)
+    time.sleep(1)
+    return processes.descriptor_count(target.relay_pids())
 
 
 def _settled_descriptors(pids, before, patience_s=15):
@@ -190,9 +199,8 @@ def _settled_descriptors(pids, before, patience_s=15):
 
 
 def _soak(work, target, _syscalls):
-    pids, began = target.relay_pids(), time.monotonic()
-    target.load(["crr", "--count", 100], 10)
-    descriptors = processes.descriptor_count(pids)
+    pids, descriptors = target.relay_pids(), _descriptors_in_use(work, target)
+    began = time.monotonic()
     running = target.start_load(
         [*work.load, "--seconds", work.seconds, "--deadline-s", work.seconds + 120]
     )

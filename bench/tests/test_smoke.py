@@ -99,13 +99,10 @@ class Server:
 
     def __init__(self, answer):
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.address = f"127.0.0.1:{self.socket.getsockname()[1]}"
         self.answer = answer
         self.kept = []
         threading.Thread(target=self._serve, daemon=True).start()
-
-    @property
-    def address(self):
-        return f"127.0.0.1:{self.socket.getsockname()[1]}"
 
     def _serve(self):
         while True:
