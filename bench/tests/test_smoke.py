@@ -128,15 +128,8 @@ def rubbish(connection):
         pass
 
 
-def cut(connection):
-    connection.close()
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason"), [(rubbish, "corrupt"), (cut, "cut|reset")], ids=["corrupts", "cuts"]
-)
-def test_a_target_that_does_not_serve_is_reported_with_counts(tmp_path, answer, reason):
-    server = Server(answer)
+def test_a_target_that_corrupts_is_reported_with_counts(tmp_path):
+    server = Server(rubbish)
     try:
         done = run(
             "--quick",
@@ -154,7 +147,7 @@ def test_a_target_that_does_not_serve_is_reported_with_counts(tmp_path, answer, 
     assert done.returncode in (1, 3)
     (one,) = document.load(tmp_path / "result.json")["samples"]
     assert one["failures"] >= 1 and one["target"] == server.address
-    assert any(word in one["failed"] for word in reason.split("|")), one["failed"]
+    assert "corrupt" in one["failed"], one["failed"]
 
 
 def test_a_target_that_refuses(tmp_path):
