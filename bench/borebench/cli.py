@@ -51,11 +51,9 @@ def command_list(chosen):
 def command_run(chosen):
     programs = _make_programs(chosen)
     if programs.missing(["load"]):
-        sys.exit(
-            f"bore-bench: {programs['load']} is not there; build it (tools/build) or give --load"
-        )
+        raise ValueError(f"{programs['load']} is not there; build it (tools/build) or give --load")
     if chosen.relay_pid and not os.path.exists(f"/proc/{chosen.relay_pid}"):
-        sys.exit(f"bore-bench: no process {chosen.relay_pid} on this machine for --relay-pid")
+        raise ValueError(f"no process {chosen.relay_pid} on this machine for --relay-pid")
     remote = {f"[{h}]:{p}" if ":" in h else f"{h}:{p}": (h, p) for h, p in chosen.target or ()}
     options = options_of(chosen)
     if remote:

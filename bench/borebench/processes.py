@@ -112,7 +112,7 @@ def counted_syscalls(pids, found):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=_in_child,
+            preexec_fn=in_child,
         )
     except OSError:
         yield
@@ -141,7 +141,7 @@ def descriptor_limit():
     return DESCRIPTORS
 
 
-def _in_child():
+def in_child():
     """A child never outlives the runner and may open as many descriptors as allowed. Stop keys of
     the terminal reach the runner only, which then ends the rest in order."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -173,7 +173,7 @@ class Here:
         """Starts a process; its output goes to the file `log` unless options say otherwise."""
         with open(log, "ab") as output:
             options = {"stdout": output, "stderr": output, "stdin": subprocess.DEVNULL} | options
-            process = subprocess.Popen(self.command(arguments), preexec_fn=_in_child, **options)
+            process = subprocess.Popen(self.command(arguments), preexec_fn=in_child, **options)
         self.processes.append(process)
         return process
 
@@ -204,7 +204,7 @@ class Namespace(Here):
             ["unshare", "--net", *as_root, "sh", "-c", self.SETUP],
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=_in_child,
+            preexec_fn=in_child,
         )
         if self.holder.stdout.readline().strip() != "up":
             self.holder.kill()

@@ -36,7 +36,9 @@ FIGURES = (
     ("limits-", "limit_error_percent"),
     ("tunnels-", "rss_bytes_per_tunnel"),
 )
-OURS = ("ours+bore", "ours+rust", "ours+plain")
+# What a row is about: the first of these that its work has.
+OURS = ("ours+bore", "ours+plain")
+WITH_RUST_CLIENT = "ours+rust"
 COLUMNS = ("rust+rust", "nginx", "haproxy", "rathole", "frp", "direct")
 
 
@@ -94,56 +96,40 @@ def about(result):
 
 
 def figures(result):
-    """The table of README.md."""
-    ours = [name for name in OURS[:1]]
-    columns = [name for name in COLUMNS if any(one["target"] == name for one in result["samples"])]
+    """The table of README.md, what we are worst at first."""
+    seen = {one["target"] for one in result["samples"]}
+    columns = [name for name in (WITH_RUST_CLIENT, *COLUMNS) if name in seen]
+    head = ["Work", "ours", *(NAMES.get(name, name) for name in columns)]
+    head += [*(f"ours ÷ {NAMES.get(name, name)}" for name in plan.REFERENCES), "best relay"]
     rows = []
     for begin, metric in FIGURES:
-        work = next(
-            (
-                one
-                for one in findings.measured_works(result)
-                if one == begin or (begin.endswith("-") and one.startswith(begin))
-            ),
-            None,
-        )
-        us = next(
-            (name for name in OURS if work and document.values(result, work, name, metric)), None
-        )
-        if us is None:
-            continue
-        said = [findings.state(result, work, metric, us, name) for name in plan.REFERENCES]
-        name = f"{document.work(result, work)['text']}, {METRICS[metric].unit}"
-        mine = _median(result, work, us, metric) + ("" if us in ours else f" ({us})")
-        rows.append(
-            (
-                _goodness(said, metric),
-                [
-                    name,
-                    mine,
-                    *(_median(result, work, one, metric) for one in columns),
-                    *(_verdict(one) for one in said),
-                    _against_best(result, work, metric, us, columns),
-                ],
-            )
-        )
-    head = [
-        "Work",
-        "ours",
-        *columns,
-        *(f"ours ÷ {name}" for name in plan.REFERENCES),
-        "best of all",
-    ]
+        for work in findings.measured_works(result):
+            if work == begin or (begin.endswith("-") and work.startswith(begin)):
+                rows += _row(result, work, metric, columns)
     rows.sort(key=lambda row: row[0], reverse=True)
-    lost = half_close_sentence(result)
-    return "\n\n".join(
-        [
-            about(result),
-            table.markdown([head, *(cells for _, cells in rows)]),
-            balance(result),
-            *([lost] if lost else []),
-        ]
-    )
+    parts = [about(result), table.markdown([head, *(cells for _, cells in rows)])]
+    parts += [*balance(result), half_close_sentence(result)]
+    return "\n\n".join(part for part in parts if part)
+
+
+NAMES = {WITH_RUST_CLIENT: "ours, Rust client", "rust+rust": "Rust relay", "haproxy": "HAProxy"}
+
+
+def _row(result, work, metric, columns):
+    """[(how bad, cells)]; empty when the work has nothing of ours."""
+    us = next((name for name in OURS if document.values(result, work, name, metric)), None)
+    if us is None:
+        return []
+    said = [findings.state(result, work, metric, us, name) for name in plan.REFERENCES]
+    cells = [
+        f"{document.work(result, work)['text']}, {METRICS[metric].unit}",
+        _median(result, work, us, metric) + ("" if us == OURS[0] else f" ({us})"),
+        *(_median(result, work, one, metric) for one in columns),
+    ]
+    for one in said:
+        other = findings.state(result, work, metric, WITH_RUST_CLIENT, one.reference)
+        cells.append(_verdict(one) + (f" ({_verdict(other)})" if other.ratio else ""))
+    return [(_badness(said, metric), [*cells, _best(result, work, metric, (us, *columns))])]
 
 
 def _median(result, work, target, metric):
@@ -155,61 +141,54 @@ def _verdict(said):
     if said.ratio is None:
         return "–"
     value = number(said.ratio.value)
-    return {
-        "worse": f"**{value} loses**",
-        "better": f"{value} wins",
-        "same": f"{value} same",
-        "noisy": f"{value} ?",
-    }.get(said.verdict, value)
+    words = {"worse": f"**{value} loses**", "better": f"{value} wins", "same": f"{value} same"}
+    return words.get(said.verdict, f"{value} ?")
 
 
-def _goodness(said, metric):
-    """For sorting: above 1 is how many times worse than the worst reference."""
+def _badness(said, metric):
+    """For sorting: how many times worse than the reference that beats us most."""
     ratios = [one.ratio.value for one in said if one.ratio]
     if not ratios:
         return 0.0
     return max(ratios) if METRICS[metric].better == "low" else 1 / min(ratios)
 
 
-def _against_best(result, work, metric, us, columns):
+def _best(result, work, metric, targets_):
     """Which relay is best by the medians; the direct connection is no relay."""
     medians = {
         name: stats.Spread.of(values).median
-        for name in (us, *columns)
-        if name != "direct"
-        if (values := document.values(result, work, name, metric))
+        for name in targets_
+        if name != "direct" and (values := document.values(result, work, name, metric))
     }
-    pick = min if METRICS[metric].better == "low" else max
-    best = pick(medians, key=medians.get)
-    return "ours" if best == us else f"**{best}**"
+    best = (min if METRICS[metric].better == "low" else max)(medians, key=medians.get)
+    return "ours" if best.startswith("ours") else f"**{NAMES.get(best, best)}**"
 
 
 def balance(result):
-    """How often we win, lose, and cannot tell: over the rows of every work and reference."""
-    counts = {}
-    for work in findings.measured_works(result):
-        for metric in findings.measured_metrics(result, work):
-            for reference in plan.REFERENCES:
-                us = next(
-                    (name for name in OURS if document.values(result, work, name, metric)), None
-                )
-                if us and document.values(result, work, reference, metric):
+    """How often we win, lose, and cannot tell, over all figures of all works."""
+    for us in (OURS[0], WITH_RUST_CLIENT):
+        for reference in plan.REFERENCES:
+            by = {}
+            for work in findings.measured_works(result):
+                for metric in findings.measured_metrics(result, work):
                     said = findings.state(result, work, metric, us, reference)
                     # Counts that were 0 have no ratio; system calls are counted in one round.
                     if said.ratio and said.verdict != "unknown":
-                        counts.setdefault(reference, {}).setdefault(said.verdict, []).append(
-                            f"{work} {METRICS[metric].unit}"
-                        )
-    lines = []
-    for reference, by in counts.items():
-        losses = by.get("worse", [])
-        lines.append(
-            f"Against {reference}, over all figures of `bench/README.md`: better in "
-            f"{len(by.get('better', []))}, **worse in {len(losses)}**"
-            f"{' (' + '; '.join(losses) + ')' if losses else ''}, within noise in "
-            f"{len(by.get('same', []))}, too noisy to tell in {len(by.get('noisy', []))}."
-        )
-    return "\n\n".join(lines)
+                        by.setdefault(said.verdict, []).append(f"{work} {METRICS[metric].unit}")
+            if by:
+                yield _balance_sentence(us, reference, by)
+
+
+def _balance_sentence(us, reference, by):
+    subject = "Ours" if us == OURS[0] else "Ours with the Rust client"
+    losses = by.get("worse", [])
+    named = f" ({'; '.join(losses)})" if losses else ""
+    return (
+        f"{subject} against {NAMES.get(reference, reference)}, over all figures of "
+        f"`bench/README.md`: better in {len(by.get('better', []))}, "
+        f"**worse in {len(losses)}**{named}, within noise in {len(by.get('same', []))}, "
+        f"too noisy to tell in {len(by.get('noisy', []))}."
+    )
 
 
 def half_close_sentence(result):

@@ -39,7 +39,7 @@ class Load:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                preexec_fn=processes._in_child,
+                preexec_fn=processes.in_child,
             )
         self._text = b""
 
