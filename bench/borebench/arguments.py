@@ -174,7 +174,8 @@ def _run_options(command):
     what.add_argument(
         "--published",
         action="store_true",
-        help="the fixed plan of the published comparison, at most 15 minutes",
+        help="the fixed plan of the published comparison, at most 15 minutes; with --quick a "
+        "rehearsal of it",
     )
     size = command.add_argument_group("how much (with their defaults)")
     for name, kind, text in (

@@ -60,12 +60,13 @@ def command_run(chosen):
         options.targets = (*remote, *(chosen.targets or ()))
         fit = [name for name in plan.USUAL if not plan.unfit(None, name)]
         options.scenarios = chosen.scenarios or tuple(fit)
-    works = plan.published() if chosen.published else plan.works(options)
+    works = plan.published(chosen.quick) if chosen.published else plan.works(options)
     default = PUBLISHED if chosen.published else DEFAULT_OUTPUT
     output = chosen.output or default
     output.mkdir(parents=True, exist_ok=True)
     rounds = chosen.rounds or (1 if chosen.quick else 3)
-    budget = chosen.time_budget or (plan.PUBLISHED_BUDGET_S if chosen.published else None)
+    usual = plan.PUBLISHED_BUDGET_S if chosen.published and not chosen.quick else None
+    budget = chosen.time_budget or usual
     names = list(dict.fromkeys(name for work in works for name in work.targets))
     about = {
         name: {

@@ -345,14 +345,15 @@ PUBLISHED_SECONDS = 1.0
 PUBLISHED_BUDGET_S = 13 * 60
 
 
-def published():
-    """About a hundred samples of two seconds a round."""
+def published(quick=False):
+    """About a hundred samples of two seconds a round. `quick`: the same, too short to publish."""
+    seconds = QUICK["seconds"] if quick else PUBLISHED_SECONDS
 
     def made(targets, scenario, **numbers):
         chosen = Options(
             scenarios=(scenario,),
             targets=tuple(targets.split()),
-            **({"seconds": PUBLISHED_SECONDS} | numbers),
+            **({"seconds": seconds} | numbers),
         )
         return works(chosen)
 

@@ -55,7 +55,7 @@ def kept(result):
             f"{result['rounds_done']} rounds; {stats.LEAST_ROUNDS} are the least of which "
             "a statement can be made"
         )
-    if not result["options"].get("published"):
+    if not result["options"].get("published") or result["options"].get("quick"):
         raise CannotPublish("not a run of the published plan (bore-bench run --published)")
     samples = []
     for one in result["samples"]:
@@ -91,7 +91,7 @@ def about(result):
         f"{machine['cpu']}, Linux {machine['kernel']}, {machine['congestion_control']}, loopback; "
         f"{result['rounds_done']} rounds interleaved, medians; load average before "
         f"{machine['load_average_before']:.1f}."
-        + (f" {len(noisy)} warnings, see below." if noisy else "")
+        + (f" {len(noisy)} warnings, in `bench/README.md`." if noisy else "")
     )
 
 
