@@ -84,6 +84,7 @@ def latency_curves(title, curves, quantiles):
     chart = pygal.Line(
         title=f"{title}: µs at percentile",
         logarithmic=True,
+        show_minor_y_labels=False,
         show_dots=True,
         dots_size=2,
         legend_at_bottom=True,

@@ -158,6 +158,10 @@ def works(options):
     return found
 
 
+def _streams(count):
+    return f"{count} bulk stream{'s' if count > 1 else ''}"
+
+
 def _bulk(options):
     verify = ("--verify",) if options.verify else ()
     for direction in options.directions:
@@ -165,7 +169,7 @@ def _bulk(options):
             yield Work(
                 f"bulk-{direction}-{streams}",
                 "bulk",
-                f"{streams} bulk stream{'s' if streams > 1 else ''} {direction}",
+                f"{_streams(streams)} {direction}",
                 ("bulk", "--direction", direction, "--streams", streams, *verify),
                 options.seconds,
                 BULK,
@@ -271,7 +275,7 @@ def _mixed(options):
     yield Work(
         f"mixed-{streams}",
         "mixed",
-        f"{_there_and_back(size)}, one connection, beside {streams} bulk streams down",
+        f"{_there_and_back(size)}, one connection, beside {_streams(streams)} down",
         _rr_load(size, 1, options.service_quickack),
         options.seconds,
         ("p99_us_beside", "p50_us_beside", "p99_us_alone", "gbit_per_s_beside"),
