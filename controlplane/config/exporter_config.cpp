@@ -56,11 +56,25 @@ void read_series(ExporterConfig& config, Collected& into) {
     }
 }
 
+// Relays are told apart by the names of their segments, whatever folder these are in.
+std::string_view segment_name(std::string_view relay) {
+    constexpr std::string_view prefix = "bore-";
+    const std::size_t slash = relay.rfind('/');
+    if (slash != std::string_view::npos) {
+        relay.remove_prefix(slash + 1);
+        relay.remove_prefix(relay.starts_with(prefix) ? prefix.size() : 0);
+    }
+    return relay;
+}
+
 void check_relays(const ExporterConfig& config, Collected& into) {
     for (auto relay = config.relays.begin(); relay != config.relays.end(); ++relay) {
-        if (std::find(config.relays.begin(), relay, *relay) != relay) {
-            into.errors.push_back(
-                {"relay=" + printable(*relay), "is there twice", "name each relay once"});
+        const auto same = [relay](const std::string& other) {
+            return segment_name(other) == segment_name(*relay);
+        };
+        if (std::find_if(config.relays.begin(), relay, same) != relay) {
+            into.errors.push_back({"relay=" + printable(*relay), "has the name of another relay",
+                                   "give each relay a server-id of its own, and name it once"});
         }
     }
 }
