@@ -42,9 +42,9 @@ void open_tunnels(abi::Statistics& statistics, const Options& options) {
             .authenticated = 1};
         // A long address of each family: what such texts cost belongs to the figures.
         const std::string number = std::to_string(row);
-        abi::set_text(tunnel.client_address,
-                      row % 2 == 0 ? "198.51.100." + std::to_string(row % 250)
-                                   : "2001:db8:1234:5678:9abc:def0:1:" + number);
+        abi::set_text(tunnel.client_address, row % 2 == 0
+                                                 ? "198.51.100." + std::to_string(row % 250)
+                                                 : "2001:db8:1234:5678:9abc:def0:1:" + number);
         abi::set_text(tunnel.bind_addresses, "0.0.0.0,::");
         statistics.begin_tunnel(row, tunnel);
     }

@@ -91,8 +91,8 @@ std::expected<ListenAddress, std::string> ListenAddress::parse(std::string_view 
     ListenAddress result;
     const auto address = IpAddress::parse(host);
     // "::1" alone would else read as address "::" without a port of its own.
-    const bool has_port = colon != std::string_view::npos &&
-                          bracketed == (host.find(':') != std::string_view::npos);
+    const bool has_port =
+        colon != std::string_view::npos && bracketed == (host.find(':') != std::string_view::npos);
     if (!has_port || !address ||
         !parse_whole<std::uint16_t>(text.substr(colon + 1), 0, 65'535, result.port)) {
         return std::unexpected("must be an IP address and a port, an IPv6 address in brackets");
@@ -183,7 +183,8 @@ std::string exporter_help() {
            "  bore-exporter --listen 192.0.2.1:7836 --relay edge-1 --tunnel-series top:20\n"
            "      One relay, which must be there; series of its twenty busiest tunnels.\n"
            "\n"
-           "It reads the relays' shared-memory segments and asks nothing of the relays themselves.\n"
+           "It reads the relays' shared-memory segments and asks nothing of the relays "
+           "themselves.\n"
            "The command line wins over the environment.\n" +
            option_help(bind(exporter_keys(), defaults), exporter_commands()) +
            "\nExit codes: 0 normal end, 1 failure while running, 2 usage error.\n"

@@ -18,9 +18,10 @@ const std::vector<Key<ExporterConfig>>& exporter_keys() {
          field_of<ExporterConfig, &ExporterConfig::listen>},
         {{.group = relays,
           .name = "relay",
-          .help = "Server id of a relay of this machine, or the path of its segment; such a relay is "
-                  "reported as down when it is not there. None = all that are there, followed as "
-                  "they come and go.",
+          .help =
+              "Server id of a relay of this machine, or the path of its segment; such a relay is "
+              "reported as down when it is not there. None = all that are there, followed as "
+              "they come and go.",
           .placeholder = "ID",
           .variable = "BORE_EXPORTER_RELAY"},
          field_of<ExporterConfig, &ExporterConfig::relays>},

@@ -279,7 +279,8 @@ Parsed parse(const KeyInfo& key, const Items& items, Cpus* field) {
 
 Parsed parse(const KeyInfo& key, const Items& items, Texts* field) {
     const bool fits = std::all_of(items.begin(), items.end(), [](const std::string& item) {
-        return !item.empty() && item.size() <= max_text_size_bytes && is_utf8_without_controls(item);
+        return !item.empty() && item.size() <= max_text_size_bytes &&
+               is_utf8_without_controls(item);
     });
     if (!fits || items.size() > max_text_count) {
         return broken(key, field);

@@ -87,9 +87,7 @@ std::string Exposition::metrics() {
     StringSink sink(text);
     std::ostream stream(&sink);
     const prometheus::TextSerializer serializer;
-    const auto write = [&](const MetricFamily& family) {
-        serializer.Serialize(stream, {family});
-    };
+    const auto write = [&](const MetricFamily& family) { serializer.Serialize(stream, {family}); };
     write_relays(views, write);
 
     constexpr auto counter = MetricType::Counter;

@@ -1,5 +1,5 @@
-// The relay as a whole, then its blocks of counters in the order of the tables, then histograms,
-// then tunnels. What a block's metrics are called, naming.cpp has planned.
+// The relay as a whole, then its blocks of counters in the order of the tables, then histograms.
+// What a block's metrics are called, naming.cpp has planned; tunnels are in tunnel_families.cpp.
 #include "controlplane/exporter/families.hpp"
 
 #include <algorithm>
@@ -8,59 +8,18 @@
 #include <vector>
 
 #include "controlplane/config/key.hpp"
-#include "controlplane/exporter/naming.hpp"
-#include "dataplane/abi/engine.hpp"
+#include "controlplane/exporter/family_parts.hpp"
 
 namespace bore::exporter {
 namespace {
-
-using prometheus::ClientMetric;
-using prometheus::MetricFamily;
-using prometheus::MetricType;
-using Labels = std::vector<ClientMetric::Label>;
-using Relays = std::span<const RelayView>;
-
-constexpr double nanoseconds_per_second = 1e9;
-
-double seconds(std::uint64_t nanoseconds) {
-    return static_cast<double>(nanoseconds) / nanoseconds_per_second;
-}
-
-ClientMetric sample(MetricType type, Labels labels, double value) {
-    ClientMetric metric;
-    metric.label = std::move(labels);
-    (type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
-    return metric;
-}
-
-MetricFamily family_of(const PlannedFamily& planned) {
-    const bool counts = planned.kind == abi::CounterKind::counter;
-    return {.name = planned.name,
-            .help = planned.help,
-            .type = counts ? MetricType::Counter : MetricType::Gauge,
-            .metric = {}};
-}
-
-void deliver(const MetricFamily& family, const FamilySink& sink) {
-    if (!family.metric.empty()) {
-        sink(family);
-    }
-}
-
-bool is_alive(const RelayView& relay) {
-    return relay.snapshot != nullptr && relay.snapshot->writer_alive;
-}
 
 // ---- The relay as a whole
 
 // One gauge of every relay that `value_of` gives a value for.
 template <typename ValueOf>
-void write_gauge(Relays relays, const FamilySink& sink, std::string name, std::string help,
+void write_gauge(Views relays, const FamilySink& sink, std::string name, std::string help,
                  ValueOf&& value_of) {
-    MetricFamily family{.name = std::move(name),
-                        .help = std::move(help),
-                        .type = MetricType::Gauge,
-                        .metric = {}};
+    MetricFamily family = gauge(std::move(name), std::move(help));
     for (const RelayView& relay : relays) {
         if (const std::optional<double> value = value_of(relay)) {
             family.metric.push_back(sample(family.type, {{"relay", relay.name}}, *value));
@@ -71,8 +30,8 @@ void write_gauge(Relays relays, const FamilySink& sink, std::string name, std::s
 
 // A gauge of every relay that can be read.
 template <typename ValueOf>
-void write_snapshot_gauge(Relays relays, const FamilySink& sink, std::string name,
-                          std::string help, ValueOf&& value_of) {
+void write_snapshot_gauge(Views relays, const FamilySink& sink, std::string name, std::string help,
+                          ValueOf&& value_of) {
     write_gauge(relays, sink, std::move(name), std::move(help),
                 [&](const RelayView& relay) -> std::optional<double> {
                     if (relay.snapshot == nullptr) {
@@ -84,7 +43,7 @@ void write_snapshot_gauge(Relays relays, const FamilySink& sink, std::string nam
 
 // A gauge of every relay that lives.
 template <typename ValueOf>
-void write_live_gauge(Relays relays, const FamilySink& sink, std::string name, std::string help,
+void write_live_gauge(Views relays, const FamilySink& sink, std::string name, std::string help,
                       ValueOf&& value_of) {
     write_gauge(relays, sink, std::move(name), std::move(help),
                 [&](const RelayView& relay) -> std::optional<double> {
@@ -92,7 +51,7 @@ void write_live_gauge(Relays relays, const FamilySink& sink, std::string name, s
                 });
 }
 
-void write_states(Relays relays, const FamilySink& sink) {
+void write_states(Views relays, const FamilySink& sink) {
     write_gauge(relays, sink, "bore_up",
                 "1 while the relay's statistics can be read, it lives and its control loop turns.",
                 [](const RelayView& relay) { return std::optional<double>(is_up(relay)); });
@@ -106,17 +65,15 @@ void write_states(Relays relays, const FamilySink& sink) {
         .type = MetricType::Counter,
         .metric = {}};
     for (const RelayView& relay : relays) {
-        errors.metric.push_back(sample(errors.type, {{"relay", relay.name}},
-                                       static_cast<double>(relay.read_errors)));
+        errors.metric.push_back(
+            sample(errors.type, {{"relay", relay.name}}, static_cast<double>(relay.read_errors)));
     }
     deliver(errors, sink);
 }
 
-void write_identities(Relays relays, const FamilySink& sink) {
-    MetricFamily info{.name = "bore_relay_info",
-                      .help = "The relay: its server id, version, control port and engine.",
-                      .type = MetricType::Gauge,
-                      .metric = {}};
+void write_identities(Views relays, const FamilySink& sink) {
+    MetricFamily info =
+        gauge("bore_relay_info", "The relay: its server id, version, control port and engine.");
     for (const RelayView& relay : relays) {
         if (relay.snapshot != nullptr) {
             const abi::SegmentIdentity& identity = relay.snapshot->identity;
@@ -145,7 +102,7 @@ void write_identities(Relays relays, const FamilySink& sink) {
         [](const abi::Snapshot& snapshot) { return snapshot.torn_row_count; });
 }
 
-void write_utilization(Relays relays, const FamilySink& sink) {
+void write_utilization(Views relays, const FamilySink& sink) {
     write_live_gauge(
         relays, sink, "bore_max_tunnels", "Tunnels that the relay allows at one time; 0 = unknown.",
         [](const RelayView& relay) { return static_cast<double>(relay.limits.max_tunnels); });
@@ -166,11 +123,12 @@ void write_utilization(Relays relays, const FamilySink& sink) {
         });
 }
 
-void write_loops(Relays relays, const FamilySink& sink) {
-    MetricFamily family{.name = "bore_loop_age_seconds",
-                        .help = "Since the latest turn of a loop; loops turn at least once a second.",
-                        .type = MetricType::Gauge,
-                        .metric = {}};
+void write_loops(Views relays, const FamilySink& sink) {
+    MetricFamily family{
+        .name = "bore_loop_age_seconds",
+        .help = "Since the latest turn of a loop; loops turn at least once a second.",
+        .type = MetricType::Gauge,
+        .metric = {}};
     for (const RelayView& relay : relays) {
         if (!is_alive(relay)) {
             continue;
@@ -221,8 +179,8 @@ void write_blocks(const std::vector<LabelledBlock<Enum>>& blocks, const FamilySi
                 }
                 family.metric.push_back(
                     sample(family.type, std::move(labels),
-                           planned.scale * static_cast<double>(
-                                               block.counters->values[member.counter_index])));
+                           planned.scale *
+                               static_cast<double>(block.counters->values[member.counter_index])));
             }
         }
         deliver(family, sink);
@@ -231,8 +189,8 @@ void write_blocks(const std::vector<LabelledBlock<Enum>>& blocks, const FamilySi
 
 // `parts_of(snapshot)` are the blocks of one kind, `name_of(part, index)` the value of `label`.
 template <typename Enum, typename PartsOf, typename NameOf>
-void write_parts(Relays relays, const FamilySink& sink, const std::string& label,
-                 PartsOf&& parts_of, NameOf&& name_of) {
+void write_parts(Views relays, const FamilySink& sink, const std::string& label, PartsOf&& parts_of,
+                 NameOf&& name_of) {
     std::vector<LabelledBlock<Enum>> blocks;
     for (const RelayView& relay : relays) {
         if (is_alive(relay)) {
@@ -246,14 +204,15 @@ void write_parts(Relays relays, const FamilySink& sink, const std::string& label
     write_blocks(blocks, sink);
 }
 
-void write_counters(Relays relays, const FamilySink& sink) {
+void write_counters(Views relays, const FamilySink& sink) {
     std::vector<LabelledBlock<abi::ControlCounter>> control;
     std::vector<LabelledBlock<abi::SlowPathCounter>> slow_path;
     for (const RelayView& relay : relays) {
         if (is_alive(relay)) {
             control.push_back({{{"relay", relay.name}}, &relay.snapshot->control});
             if (relay.snapshot->slow_path) {
-                slow_path.push_back({{{"relay", relay.name}}, &relay.snapshot->slow_path->counters});
+                slow_path.push_back(
+                    {{{"relay", relay.name}}, &relay.snapshot->slow_path->counters});
             }
         }
     }
@@ -295,7 +254,7 @@ void add_histogram(MetricFamily& family, const std::string& relay, const abi::Hi
 
 // `set_of(snapshot)` is a set of histograms, or nothing where the engine is another.
 template <typename Enum, typename SetOf>
-void write_histograms(Relays relays, const FamilySink& sink, SetOf&& set_of) {
+void write_histograms(Views relays, const FamilySink& sink, SetOf&& set_of) {
     for (std::size_t index = 0; index < static_cast<std::size_t>(Enum::count); ++index) {
         const abi::HistogramInfo& info = abi::histogram_infos<Enum>[index];
         const PlannedHistogram planned = plan(info);
@@ -315,7 +274,7 @@ void write_histograms(Relays relays, const FamilySink& sink, SetOf&& set_of) {
     }
 }
 
-void write_all_histograms(Relays relays, const FamilySink& sink) {
+void write_all_histograms(Views relays, const FamilySink& sink) {
     using abi::Snapshot;
     write_histograms<abi::ControlHistogram>(relays, sink, [](const Snapshot& snapshot) {
         return std::optional(snapshot.control_histograms);
@@ -331,137 +290,6 @@ void write_all_histograms(Relays relays, const FamilySink& sink) {
     write_histograms<abi::SlowPathHistogram>(relays, sink, [](const Snapshot& snapshot) {
         return snapshot.slow_path ? std::optional(snapshot.slow_path->histograms) : std::nullopt;
     });
-}
-
-// ---- Tunnels
-
-constexpr std::string_view other_port = "other";
-
-// `add(labels, tunnel)` for every tunnel with series, then `add_other(labels, other)`.
-template <typename Add, typename AddOther>
-void for_each_tunnel(Relays relays, Add&& add, AddOther&& add_other) {
-    for (const RelayView& relay : relays) {
-        if (!is_alive(relay)) {
-            continue;
-        }
-        for (const std::uint32_t index : relay.accounts->shown()) {
-            const abi::TunnelSnapshot& tunnel = relay.snapshot->tunnels[index];
-            add(relay,
-                Labels{{"relay", relay.name}, {"port", std::to_string(tunnel.description.port)}},
-                tunnel);
-        }
-        add_other(relay, Labels{{"relay", relay.name}, {"port", std::string(other_port)}},
-                  relay.accounts->other());
-    }
-}
-
-void write_tunnel_counters(Relays relays, const FamilySink& sink) {
-    static const std::vector<PlannedFamily> families = plan(abi::counter_infos<abi::TunnelCounter>);
-    for (const PlannedFamily& planned : families) {
-        MetricFamily family = family_of(planned);
-        const auto add_path = [&](const Labels& labels, std::string_view path,
-                                  const TunnelValues& values) {
-            for (const PlannedFamily::Member& member : planned.members) {
-                Labels all = labels;
-                all.push_back({"path", std::string(path)});
-                if (!planned.label.empty()) {
-                    all.push_back({planned.label, member.label_value});
-                }
-                family.metric.push_back(
-                    sample(family.type, std::move(all),
-                           planned.scale *
-                               static_cast<double>(values.values[member.counter_index])));
-            }
-        };
-        const auto add_paths = [&](const RelayView& relay, const Labels& labels, const auto& of) {
-            add_path(labels, "stream", of.stream);
-            if (relay.snapshot->slow_path) {
-                add_path(labels, "packet", of.packet);
-            }
-        };
-        for_each_tunnel(relays, add_paths, add_paths);
-        deliver(family, sink);
-    }
-}
-
-// A gauge of every tunnel and of the others.
-template <typename ValueOf>
-void write_tunnel_gauge(Relays relays, const FamilySink& sink, std::string name, std::string help,
-                        ValueOf&& value_of) {
-    MetricFamily family{.name = std::move(name),
-                        .help = std::move(help),
-                        .type = MetricType::Gauge,
-                        .metric = {}};
-    const auto add = [&](const RelayView&, Labels labels, const auto& of) {
-        family.metric.push_back(
-            sample(family.type, std::move(labels), static_cast<double>(value_of(of))));
-    };
-    for_each_tunnel(relays, add, add);
-    deliver(family, sink);
-}
-
-std::string_view to_string(abi::TunnelDialect dialect) {
-    return dialect == abi::TunnelDialect::upstream ? "upstream" : "fork";
-}
-
-std::string_view to_string(std::uint8_t path_policy) {
-    switch (static_cast<abi::PathPolicy>(path_policy)) {
-        case abi::PathPolicy::splice:
-            return "splice";
-        case abi::PathPolicy::stream:
-            return "stream";
-        case abi::PathPolicy::automatic:
-            break;
-    }
-    return "auto";
-}
-
-void write_tunnel_descriptions(Relays relays, const FamilySink& sink) {
-    MetricFamily info{.name = "bore_tunnel_info",
-                      .help = "The tunnel: its client's address and dialect, whether it proved that "
-                              "it knows the secret, its path policy.",
-                      .type = MetricType::Gauge,
-                      .metric = {}};
-    MetricFamily since{.name = "bore_tunnel_start_time_seconds",
-                       .help = "When the tunnel was opened, in seconds since 1970.",
-                       .type = MetricType::Gauge,
-                       .metric = {}};
-    const auto nothing = [](const RelayView&, const Labels&, const OtherTunnels&) {};
-    for_each_tunnel(
-        relays,
-        [&](const RelayView&, Labels labels, const abi::TunnelSnapshot& tunnel) {
-            const abi::TunnelDescription& about = tunnel.description;
-            labels.push_back({"client", label_text(abi::text_of(about.client_address))});
-            labels.push_back({"dialect", std::string(to_string(about.dialect))});
-            labels.push_back({"authenticated", about.authenticated != 0 ? "yes" : "no"});
-            labels.push_back({"policy", std::string(to_string(about.path_policy))});
-            info.metric.push_back(sample(info.type, std::move(labels), 1));
-        },
-        nothing);
-    deliver(info, sink);
-    info = {};
-    for_each_tunnel(
-        relays,
-        [&](const RelayView&, Labels labels, const abi::TunnelSnapshot& tunnel) {
-            since.metric.push_back(sample(since.type, std::move(labels),
-                                          seconds(tunnel.description.since_realtime_ns)));
-        },
-        nothing);
-    deliver(since, sink);
-}
-
-void write_tunnels(Relays relays, const FamilySink& sink) {
-    write_tunnel_counters(relays, sink);
-    write_tunnel_gauge(relays, sink, "bore_tunnel_visitors_pending",
-                       "Visitors that wait for the tunnel's client.",
-                       [](const auto& of) { return of.visitors_pending; });
-    write_tunnel_gauge(relays, sink, "bore_tunnel_visitors_live",
-                       "Visitors that the tunnel has now.",
-                       [](const auto& of) { return of.visitors_live; });
-    write_tunnel_descriptions(relays, sink);
-    write_live_gauge(relays, sink, "bore_tunnels_in_other",
-                     "Tunnels without series of their own, summed under port=\"other\".",
-                     [](const RelayView& relay) { return relay.accounts->other().count; });
 }
 
 }  // namespace

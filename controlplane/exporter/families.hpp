@@ -16,8 +16,8 @@ namespace bore::exporter {
 
 // Limits of a relay that the utilization is counted against.
 struct RelayLimits {
-    std::uint64_t max_tunnels{0};               // 0 = unknown
-    std::uint64_t link_bytes_per_second{0};     // each way
+    std::uint64_t max_tunnels{0};            // 0 = unknown
+    std::uint64_t link_bytes_per_second{0};  // each way
 };
 
 struct RelayView {
@@ -32,8 +32,8 @@ struct RelayView {
 // family has megabytes.
 using FamilySink = std::function<void(const prometheus::MetricFamily&)>;
 
-// A family comes once, with all relays' series in it, as the format demands. Of a relay that is dead
-// only that is told: its last values are no news.
+// A family comes once, with all relays' series in it, as the format demands. Of a relay that is
+// dead only that is told: its last values are no news.
 void write_relays(std::span<const RelayView> relays, const FamilySink& sink);
 
 // Readable, alive and its loops turn.

@@ -1,5 +1,5 @@
-// 1. accept() takes a connection, or closes it where there are too many. 2. serve() reads a request,
-// answers it and reads the next, until the peer goes or a deadline passes.
+// 1. accept() takes a connection, or closes it where there are too many. 2. serve() reads a
+// request, answers it and reads the next, until the peer goes or a deadline passes.
 #include "controlplane/exporter/http_server.hpp"
 
 #include <spdlog/spdlog.h>

@@ -3,10 +3,10 @@
 
 #include <spdlog/spdlog.h>
 
+#include <toml++/toml.h>
 #include <algorithm>
 #include <filesystem>
 #include <functional>
-#include <toml++/toml.h>
 
 #include "controlplane/config/key.hpp"
 
@@ -60,8 +60,7 @@ Relays::Relay::Relay(const std::string& path, const config::ExporterConfig& conf
 Relays::Relays(const config::ExporterConfig& config)
     : config_(config), watching_since_(base::monotonic_now()) {
     for (const std::string& relay : config.relays) {
-        relays_.push_back(
-            std::make_unique<Relay>(path_of(relay, config), config, watching_since_));
+        relays_.push_back(std::make_unique<Relay>(path_of(relay, config), config, watching_since_));
     }
 }
 
@@ -102,8 +101,7 @@ void Relays::read(Relay& relay, std::uint64_t link_bytes_per_second) {
         relay.reason = why_not_up(*snapshot);
         relay.snapshot = std::move(*snapshot);
         relay.accounts.update(*relay.snapshot);
-        const std::uint64_t configuration =
-            std::hash<std::string>{}(relay.snapshot->configuration);
+        const std::uint64_t configuration = std::hash<std::string>{}(relay.snapshot->configuration);
         if (relay.limits_of != configuration) {
             relay.limits = {max_tunnels_in(relay.snapshot->configuration), link_bytes_per_second};
             relay.limits_of = configuration;

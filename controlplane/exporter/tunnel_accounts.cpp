@@ -89,8 +89,8 @@ void TunnelAccounts::update(const abi::Snapshot& snapshot) {
     if (instance_id_ != snapshot.instance_id) {
         begin(snapshot);
     }
-    const double passed_s = static_cast<double>(snapshot.taken_at - updated_at_) /
-                            static_cast<double>(base::second_ns);
+    const double passed_s =
+        static_cast<double>(snapshot.taken_at - updated_at_) / static_cast<double>(base::second_ns);
     const double decay = updated_at_ == 0 ? 1 : std::exp2(-passed_s / half_life_s);
     const bool first_snapshot = updated_at_ == 0;
     updated_at_ = snapshot.taken_at;
@@ -167,8 +167,8 @@ void TunnelAccounts::take(const TunnelSnapshot& tunnel, const Change& change, do
     }
     row.stream = tunnel.stream;
     row.packet = tunnel.packet;
-    row.busy = row.busy * decay +
-               static_cast<double>(bytes_of(change.stream) + bytes_of(change.packet));
+    row.busy =
+        row.busy * decay + static_cast<double>(bytes_of(change.stream) + bytes_of(change.packet));
 }
 
 void TunnelAccounts::choose(const std::vector<TunnelSnapshot>& tunnels) {
@@ -179,12 +179,11 @@ void TunnelAccounts::choose(const std::vector<TunnelSnapshot>& tunnels) {
             const Row& row = rows_[tunnels[index].row_index];
             return row.busy * (row.shown ? stays : 1);
         };
-        std::ranges::nth_element(chosen, chosen.begin() + *most_,
-                                 [&](std::uint32_t left, std::uint32_t right) {
-                                     return weight(left) != weight(right)
-                                                ? weight(left) > weight(right)
-                                                : port_of(left) < port_of(right);
-                                 });
+        std::ranges::nth_element(
+            chosen, chosen.begin() + *most_, [&](std::uint32_t left, std::uint32_t right) {
+                return weight(left) != weight(right) ? weight(left) > weight(right)
+                                                     : port_of(left) < port_of(right);
+            });
         chosen.resize(*most_);
     }
     std::ranges::sort(chosen, {}, port_of);

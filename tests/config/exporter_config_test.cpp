@@ -29,10 +29,10 @@ TEST(ExporterConfig, Defaults) {
 }
 
 TEST(ExporterConfig, EveryKeyByOptionAndByVariable) {
-    const auto by_option = load_exporter(
-        {"--listen", "0.0.0.0:1", "--listen=[::1]:2", "--relay", "a", "--relay=/x/bore-b",
-         "--segment-directory=/tmp", "--link-mbit", "10000", "--tunnel-series", "top:7",
-         "--log-level", "error"});
+    const auto by_option =
+        load_exporter({"--listen", "0.0.0.0:1", "--listen=[::1]:2", "--relay", "a",
+                       "--relay=/x/bore-b", "--segment-directory=/tmp", "--link-mbit", "10000",
+                       "--tunnel-series", "top:7", "--log-level", "error"});
     const auto by_variable = load_exporter({}, {{"BORE_EXPORTER_LISTEN", "0.0.0.0:1,[::1]:2"},
                                                 {"BORE_EXPORTER_RELAY", "a, /x/bore-b"},
                                                 {"BORE_EXPORTER_SEGMENT_DIRECTORY", "/tmp"},
@@ -59,8 +59,8 @@ TEST(ExporterConfig, Addresses) {
         EXPECT_TRUE(ListenAddress::parse(right)) << right;
     }
     for (const char* wrong : {"", ":", "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "1.2.3.4:-1",
-                              "1.2.3.4: 1", "::1:7836", "[::1]", "[::1]7836", "[1.2.3.4]:1",
-                              "[]:1", "localhost:1", "7836", "[::1]:7836x", "1.2.3.4:0x1"}) {
+                              "1.2.3.4: 1", "::1:7836", "[::1]", "[::1]7836", "[1.2.3.4]:1", "[]:1",
+                              "localhost:1", "7836", "[::1]:7836x", "1.2.3.4:0x1"}) {
         EXPECT_FALSE(ListenAddress::parse(wrong)) << wrong;
     }
     EXPECT_EQ(ListenAddress::parse("[0:0::1]:80")->to_string(), "[::1]:80");

@@ -117,8 +117,7 @@ TEST(Families, OfTheTunnels) {
 
 TEST(Families, OfThePacketEngine) {
     const Folder folder;
-    TestRelay relay(folder, "edge",
-                    {.worker_count = 1, .tunnel_capacity = 4, .packet = {2, 1}});
+    TestRelay relay(folder, "edge", {.worker_count = 1, .tunnel_capacity = 4, .packet = {2, 1}});
     relay.open_tunnel(0, 5'000);
     relay.statistics.packet_worker(1).add(abi::PacketWorkerCounter::packet_bad_flags_total, 4);
     relay.statistics.packet_worker(0).add(abi::PacketWorkerCounter::packet_no_flow_total, 6);

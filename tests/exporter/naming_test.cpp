@@ -19,9 +19,10 @@ struct Table {
 };
 
 std::vector<Table> all_tables() {
-    return {{"control", abi::control_counter_infos},       {"worker", abi::worker_counter_infos},
-            {"tunnel", abi::tunnel_counter_infos},         {"port", abi::port_counter_infos},
-            {"packet", abi::packet_worker_counter_infos},  {"slow path", abi::slow_path_counter_infos}};
+    return {
+        {"control", abi::control_counter_infos},      {"worker", abi::worker_counter_infos},
+        {"tunnel", abi::tunnel_counter_infos},        {"port", abi::port_counter_infos},
+        {"packet", abi::packet_worker_counter_infos}, {"slow path", abi::slow_path_counter_infos}};
 }
 
 std::vector<abi::HistogramInfo> all_histograms() {
@@ -77,8 +78,7 @@ TEST(Naming, NamesKeepToTheRules) {
         const PlannedHistogram planned = plan(info);
         EXPECT_TRUE(prometheus::CheckMetricName(planned.name)) << planned.name;
         EXPECT_TRUE(names.insert(planned.name).second) << planned.name;
-        EXPECT_EQ(planned.name.ends_with("_seconds"),
-                  info.unit == abi::HistogramUnit::nanoseconds);
+        EXPECT_EQ(planned.name.ends_with("_seconds"), info.unit == abi::HistogramUnit::nanoseconds);
     }
 }
 
@@ -101,9 +101,8 @@ TEST(Naming, ReasonsBecomeALabelWithTheTablesSentences) {
     const PlannedFamily* ended = find(workers, "bore_pairs_ended_total");
     ASSERT_NE(ended, nullptr);
     EXPECT_EQ(ended->label, "reason");
-    EXPECT_TRUE(std::ranges::any_of(ended->members, [](const auto& member) {
-        return member.label_value == "half_closed";
-    }));
+    EXPECT_TRUE(std::ranges::any_of(
+        ended->members, [](const auto& member) { return member.label_value == "half_closed"; }));
     EXPECT_NE(ended->help.find("fin: Pairs that ended in order"), std::string::npos) << ended->help;
     EXPECT_EQ(find(workers, "bore_pairs_ended_fin_total"), nullptr);
     EXPECT_NE(find(workers, "bore_pairs_opened_total"), nullptr);

@@ -19,7 +19,8 @@ namespace bore::exporter::testing {
 class Folder {
   public:
     Folder() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "bore-test-XXXXXX").string();
+        std::string pattern =
+            (std::filesystem::temp_directory_path() / "bore-test-XXXXXX").string();
         path_ = ::mkdtemp(pattern.data());
     }
     Folder(const Folder&) = delete;

@@ -98,8 +98,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             const std::size_t place =
                 (input.byte() | std::size_t{input.byte()} << 8 | std::size_t{input.byte()} << 16) %
                 room;
-            const std::string bytes =
-                input.text(std::min<std::size_t>(input.byte(), room - place));
+            const std::string bytes = input.text(std::min<std::size_t>(input.byte(), room - place));
             segment.write(bytes, abi::segment_header_bytes + place);
         }
         auto snapshot = reader.read();
