@@ -442,7 +442,7 @@ void Flows::end(FlowIndex flow, EndReason reason, int error_number, base::Nanose
     context_.counters.set(SlowCounter::flows_live, live_count_);
     context_.counters.set(SlowCounter::flows_lingering, lingering_count_);
     context_.counters.add(counter_of(reason));
-    context_.histograms.record(abi::SlowPathHistogram::pair_lifetime_ns,
+    context_.histograms.record(abi::SlowPathHistogram::flow_lifetime_ns,
                                context_.now - ended.opened_at);
     context_.row(tunnel_index).subtract(abi::TunnelCounter::tunnel_pairs_live);
     context_.host.ended({
