@@ -139,6 +139,21 @@ def client_program(request):
 
 
 @pytest.fixture(scope="session")
+def exporter_program(server_program):
+    """Of the same build as the relay: their tables of counters must be the same."""
+    path = pathlib.Path(server_program).parents[1] / "exporter/bore-exporter"
+    assert os.access(path, os.X_OK), f"no bore-exporter at {path}: build it beside bore-server"
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def filler_program(server_program):
+    path = pathlib.Path(server_program).parents[2] / "bench/exporter/bore-segment-filler"
+    assert os.access(path, os.X_OK), f"no bore-segment-filler at {path}: build it beside bore-server"
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def wire_program(request):
     path = request.config.getoption("--wire") or newest("bore-wire")
     assert path and os.access(path, os.X_OK), f"no bore-wire at {path}: build it or name it by --wire"
