@@ -118,9 +118,7 @@ def _measure(work):
     """Runs it; 0, or the exit status of the signal that stopped it."""
 
     def stop(number, _frame):
-        # Once is enough: a second one while things end must not leave processes behind.
-        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(one, signal.SIG_IGN)
+        work.stopping = number
         raise runner.Interrupted(number)
 
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -128,6 +126,9 @@ def _measure(work):
     try:
         work.run()
     except runner.Interrupted as interrupted:
+        # Once is enough: table and report are still to be written.
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(one, signal.SIG_IGN)
         runner.say("\nstopped: what was measured is kept and marked as interrupted")
         return 128 + interrupted.number
     return 0
