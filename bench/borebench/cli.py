@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 
 from borebench import arguments, compare, document, machine, plan, publish, relays, report
@@ -195,7 +196,8 @@ def command_publish(chosen):
         return 1 if differing else 0
     for path in publish.write(document.load(chosen.result), TOP):
         print(f"written: {path}")
-    return 0
+    # Its terms are read from what was just written.
+    return subprocess.run([pathlib.Path(TOP, "bench", "scale", "publish")], check=False).returncode
 
 
 def main(words):
