@@ -151,7 +151,7 @@ void open_and_end(benchmark::State& state) {
         right &= worker.open(0);
         worker.turn();
         Pair& pair = *worker.io.find(0);
-        worker.shard.begin_turn(worker.now, 0);
+        worker.shard.begin_turn(worker.now, 2);
         pair.on_end_of_stream(Leg::visitor);
         pair.on_end_of_stream(Leg::client);
         worker.shard.end_turn();
