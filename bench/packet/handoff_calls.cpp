@@ -121,8 +121,7 @@ int run_handoff_calls(const HandoffCallsOptions& options) {
     }
     ::close(listener);
     const double count = options.pair_count;
-    const double total =
-        costs.keys + costs.repair + costs.snapshots + costs.unread + costs.closes;
+    const double total = costs.keys + costs.repair + costs.snapshots + costs.unread + costs.closes;
     std::printf(
         "{\"pairs\": %u, \"keys_us\": %.3f, \"repair_us\": %.3f, \"snapshots_us\": %.3f, "
         "\"unread_us\": %.3f, \"closes_us\": %.3f, \"total_us\": %.3f}\n",
