@@ -99,6 +99,13 @@ class Flows {
     }
     [[nodiscard]] std::uint32_t live_count() const { return live_count_; }
 
+    // Flows from 0 to here may be in the table.
+    [[nodiscard]] FlowIndex end_index() const { return record_count_; }
+    [[nodiscard]] bool is_installed(FlowIndex flow) const;
+    [[nodiscard]] FlowKey key_of_leg(FlowIndex flow, abi::Leg leg) const;
+    // How the peer of this leg is reached.
+    [[nodiscard]] const Adjacency& adjacency_of_leg(FlowIndex flow, abi::Leg leg) const;
+
   private:
     // What only some flows have, and not for long.
     struct Extra {
@@ -134,8 +141,6 @@ class Flows {
     void cut(FlowIndex flow, abi::EndReason reason, int error_number = 0);
     void send_resets(FlowIndex flow);
     void remove(FlowIndex flow);
-    [[nodiscard]] FlowKey key_of_leg(FlowIndex flow, abi::Leg leg) const;
-    [[nodiscard]] const Adjacency& adjacency_of_leg(FlowIndex flow, abi::Leg leg) const;
     [[nodiscard]] bool evict_oldest();
 
     SlowPathContext& context_;

@@ -78,7 +78,7 @@ class PacketEngine final : public abi::Engine {
         : options_(options), ports_(std::move(ports)), statistics_(statistics), tunnels_(tunnels) {}
     ~PacketEngine() override;
 
-    [[nodiscard]] std::expected<void, std::string> start(packet::TableMemory& memory);
+    [[nodiscard]] std::expected<void, std::string> start(std::unique_ptr<packet::FlowTable> table);
 
     void open_tunnel(std::uint32_t tunnel_index, std::uint16_t public_port,
                      const abi::TunnelLimits& limits) override;
@@ -146,18 +146,13 @@ class PacketEngine final : public abi::Engine {
 
 // ---- Start and end
 
-std::expected<void, std::string> PacketEngine::start(packet::TableMemory& memory) {
+std::expected<void, std::string> PacketEngine::start(std::unique_ptr<packet::FlowTable> table) {
     auto stream = make_stream_engine(options_.stream, statistics_, tunnels_);
     if (!stream) {
         return std::unexpected(stream.error());
     }
     stream_ = std::move(*stream);
-    auto table = packet::FlowTable::make(memory, options_.max_flows, options_.worker_count,
-                                         options_.table_seed);
-    if (!table) {
-        return std::unexpected(table.error());
-    }
-    table_ = std::move(*table);
+    table_ = std::move(table);
     epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
     BORE_CHECK(epoll_ >= 0, "no descriptor for the engine's epoll");
     for (const int descriptor : {announcements_.descriptor(), stream_->event_descriptor()}) {
@@ -480,13 +475,14 @@ void PacketEngine::drain_stream_when_due() {
 }  // namespace
 
 std::expected<std::unique_ptr<abi::Engine>, std::string> make_packet_engine(
-    const PacketEngineOptions& options, std::vector<EnginePort> ports, packet::TableMemory& memory,
-    abi::Statistics& statistics, abi::TunnelTable& tunnels) {
+    const PacketEngineOptions& options, std::vector<EnginePort> ports,
+    std::unique_ptr<packet::FlowTable> table, abi::Statistics& statistics,
+    abi::TunnelTable& tunnels) {
     BORE_CHECK(options.worker_count == statistics.packet_shape().worker_count &&
                    ports.size() == statistics.packet_shape().port_count,
                "one block of statistics per packet worker and port");
     auto engine = std::make_unique<PacketEngine>(options, std::move(ports), statistics, tunnels);
-    auto started = engine->start(memory);
+    auto started = engine->start(std::move(table));
     if (!started) {
         return std::unexpected(started.error());
     }
