@@ -34,6 +34,7 @@ enum class TunnelEnd : std::uint8_t {
     client_reset,
     client_dead,  // acknowledges or reads nothing any more
     replaced,     // its client came back and asked for the port
+    killed,       // by an operator
     shutdown,     // the relay stops
     socket_error,
 };
@@ -58,13 +59,19 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
     // What a client may say after Hello, per heartbeat interval, before it is left unread.
     static constexpr std::size_t max_ignored_bytes = 64 * 1024;
 
+    // `generation`: how many tunnels the row has had, this one included. With the index it names
+    // the tunnel for as long as the relay runs.
     Tunnel(const Context& context, Tunnels& owner, Pairs& pairs, std::uint32_t index,
-           std::uint16_t port, TunnelClient client);
+           std::uint64_t generation, std::uint16_t port, TunnelClient client);
 
     void start(std::vector<Descriptor> listeners, boost::asio::posix::stream_descriptor control);
     void end(TunnelEnd reason);
     // Drain: no new visitors, but the client goes on with those it has.
     void close_listeners();
+    // The same for a while: the port stays the tunnel's. False: the port could not be opened again,
+    // and the tunnel has ended.
+    void shut_listeners();
+    bool reopen_listeners();
 
     // Reload: the timeouts of the configuration in force; the bandwidth stays.
     void apply_timeouts();
@@ -79,6 +86,7 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
     void pair_ended() { --live_count_; }
 
     [[nodiscard]] std::uint32_t index() const { return index_; }
+    [[nodiscard]] std::uint64_t generation() const { return generation_; }
     [[nodiscard]] std::uint16_t port() const { return port_; }
     [[nodiscard]] const TunnelClient& client() const { return client_; }
     [[nodiscard]] std::uint32_t pending_count() const { return pending_count_; }
@@ -111,6 +119,7 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
     Tunnels& owner_;
     Pairs& pairs_;
     const std::uint32_t index_;
+    const std::uint64_t generation_;
     const std::uint16_t port_;
     TunnelClient client_;
     abi::TunnelLimits limits_;

@@ -47,6 +47,7 @@ Tunnels::Tunnels(const Context& context)
     // Low rows first: rows never touched cost no memory.
     const std::uint32_t capacity = context.statistics.tunnel_capacity();
     rows_.resize(capacity);
+    generations_.resize(capacity);
     free_rows_.reserve(capacity);
     for (std::uint32_t index = capacity; index-- > 0;) {
         free_rows_.push_back(index);
@@ -99,8 +100,8 @@ std::expected<void, std::string> Tunnels::open(std::uint16_t requested_port, Tun
     }
     const std::uint32_t index = free_rows_.back();
     free_rows_.pop_back();
-    const auto tunnel =
-        std::make_shared<Tunnel>(context_, *this, pairs, index, *port, std::move(client));
+    const auto tunnel = std::make_shared<Tunnel>(context_, *this, pairs, index,
+                                                 ++generations_[index], *port, std::move(client));
     rows_[index] = tunnel;
     by_port_.emplace(*port, tunnel.get());
     ++tunnel->client().source->tunnel_count;
@@ -118,6 +119,11 @@ std::expected<void, std::string> Tunnels::open(std::uint16_t requested_port, Tun
 std::shared_ptr<Tunnel> Tunnels::holder_of(std::uint16_t port) const {
     const auto found = by_port_.find(port);
     return found == by_port_.end() ? nullptr : rows_[found->second->index()];
+}
+
+std::shared_ptr<Tunnel> Tunnels::find(std::uint32_t index, std::uint64_t generation) const {
+    return index < rows_.size() && rows_[index] && generations_[index] == generation ? rows_[index]
+                                                                                     : nullptr;
 }
 
 void Tunnels::on_ended(Tunnel& tunnel) {
@@ -150,17 +156,34 @@ void Tunnels::forget_later(std::uint32_t index) {
 
 void Tunnels::apply_limits() {
     // Ended tunnels, too, as long as they have pairs: those are in no map of ports.
-    for (const auto& tunnel : rows_) {
-        if (tunnel) {
-            tunnel->apply_timeouts();
-        }
-    }
+    for_each([](Tunnel& tunnel) { tunnel.apply_timeouts(); });
 }
 
 void Tunnels::close_listeners() {
     for (const auto& [port, tunnel] : by_port_) {
         tunnel->close_listeners();
     }
+}
+
+void Tunnels::shut_listeners() {
+    for (const auto& [port, tunnel] : by_port_) {
+        tunnel->shut_listeners();
+    }
+}
+
+std::vector<std::uint16_t> Tunnels::reopen_listeners() {
+    std::vector<Tunnel*> tunnels;  // one that fails leaves the map
+    for (const auto& [port, tunnel] : by_port_) {
+        tunnels.push_back(tunnel);
+    }
+    std::vector<std::uint16_t> lost;
+    for (Tunnel* const tunnel : tunnels) {
+        const std::uint16_t port = tunnel->port();
+        if (!tunnel->reopen_listeners()) {
+            lost.push_back(port);
+        }
+    }
+    return lost;
 }
 
 void Tunnels::end_all(TunnelEnd reason) {

@@ -51,7 +51,7 @@ check "bore starts" "$prefix/bin/bore" --version
 check "the sample configuration is valid" \
     "$prefix/bin/bore-server" --config "$prefix/share/doc/bore/bore-server.toml" --check-config
 
-for page in man1/bore.1 man5/bore-server.toml.5 man8/bore-server.8; do
+for page in man1/bore.1 man5/bore-server.toml.5 man7/bore-control.7 man8/bore-server.8; do
     check "man page $page" silent env MANROFFSEQ='' MANWIDTH=80 LC_ALL=C.UTF-8 \
         man --warnings -E UTF-8 -l -Tutf8 "$prefix/share/man/$page"
 done
