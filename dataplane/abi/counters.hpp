@@ -58,7 +58,8 @@ struct CounterInfo {
     X(to_client_bytes_total, counter, "Payload delivered from visitors to the tunnel client.")  \
     X(to_visitor_bytes_total, counter, "Payload delivered from the tunnel client to visitors.") \
     X(tunnel_pairs_opened_total, counter, "Pairs opened on this tunnel.")                       \
-    X(tunnel_pairs_live, gauge, "Pairs live on this tunnel.")
+    X(tunnel_pairs_live, gauge, "Pairs live on this tunnel.")                                   \
+    X(tunnel_rate_limited_total, counter, "Times that a direction waited for the tunnel's tokens.")
 
 // The control thread's block.
 #define BORE_CONTROL_COUNTERS(X)                                                                   \

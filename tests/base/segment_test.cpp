@@ -1,0 +1,167 @@
+// The segment from its writer to its reader: every value arrives, rows start at zero for every
+// tunnel, and what is not a whole segment of this build is refused by name.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <utility>
+
+#include "dataplane/abi/segment_reader.hpp"
+#include "dataplane/abi/statistics.hpp"
+
+namespace bore::abi {
+namespace {
+
+class Segment : public testing::Test {
+  protected:
+    void SetUp() override {
+        std::string pattern = "/dev/shm/segment-test-XXXXXX";
+        ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+        directory_ = pattern;
+    }
+    void TearDown() override { std::filesystem::remove_all(directory_); }
+
+    [[nodiscard]] SegmentOptions options(const std::string& id = "one") const {
+        return {.name = std::string(segment_prefix) + id, .directory = directory_};
+    }
+    [[nodiscard]] std::string path(const std::string& id = "one") const {
+        return directory_ + "/" + std::string(segment_prefix) + id;
+    }
+    [[nodiscard]] Statistics published(const SegmentShape& shape = {.worker_count = 2,
+                                                                    .tunnel_capacity = 16}) const {
+        auto statistics = Statistics::shared(shape, options());
+        EXPECT_TRUE(statistics.has_value()) << statistics.error();
+        SegmentIdentity identity{.process_id = 42, .started_monotonic_ns = base::monotonic_now()};
+        set_text(identity.server_id, "one");
+        statistics->describe(identity);
+        statistics->set_configuration("min_port = 1024\n");
+        const auto named = statistics->publish();
+        EXPECT_TRUE(named.has_value()) << named.error();
+        return std::move(*statistics);
+    }
+    [[nodiscard]] Snapshot snapshot() const {
+        auto read = SegmentReader(path()).read();
+        EXPECT_TRUE(read.has_value()) << read.error().text;
+        return read.value_or(Snapshot{});
+    }
+
+    std::string directory_;
+};
+
+TunnelDescription tunnel_on(std::uint16_t port) {
+    TunnelDescription description{.port = port, .state = TunnelState::live};
+    set_text(description.client_address, "198.51.100.7");
+    return description;
+}
+
+TEST_F(Segment, WhatIsWrittenIsRead) {
+    Statistics statistics = published(
+        {.worker_count = 2, .tunnel_capacity = 16, .packet = {.worker_count = 1, .port_count = 1}});
+    statistics.control().set(ControlCounter::tunnels_live, 3);
+    statistics.control_histograms().record(ControlHistogram::pairing_ns, 2'000);
+    statistics.worker(1).add(WorkerCounter::pairs_opened_total, 7);
+    statistics.worker_histograms(1).record(WorkerHistogram::loop_events, 4);
+    statistics.packet_worker(0).add(PacketWorkerCounter::packets_sent_total, 8);
+    statistics.slow_path().add(SlowPathCounter::handoffs_total, 9);
+    statistics.port(0).add(PortCounter::port_missed_total, 10);
+    statistics.begin_tunnel(2, tunnel_on(7000));
+    statistics.tunnel_description(2).visitors_live.store(5);
+    statistics.tunnel(0, 2).add(TunnelCounter::to_client_bytes_total, 100);
+    statistics.tunnel(1, 2).add(TunnelCounter::to_client_bytes_total, 20);
+    statistics.slow_path_rows()[2].add(TunnelCounter::to_client_bytes_total, 3);
+
+    const Snapshot seen = snapshot();
+    EXPECT_EQ(text_of(seen.identity.server_id), "one");
+    EXPECT_EQ(seen.identity.process_id, 42U);
+    EXPECT_EQ(seen.configuration, "min_port = 1024\n");
+    EXPECT_TRUE(seen.writer_alive);
+    EXPECT_FALSE(seen.stale_since.has_value());
+    EXPECT_EQ(seen.control.get(ControlCounter::tunnels_live), 3U);
+    const HistogramValues& pairing = seen.control_histograms.get(ControlHistogram::pairing_ns);
+    EXPECT_EQ(pairing.count(), 1U);
+    EXPECT_EQ(pairing.counts[1], 1U);  // 1,024 < 2,000 ≤ 2,048
+    EXPECT_EQ(pairing.sum, 2'000U);
+    ASSERT_EQ(seen.workers.size(), 2U);
+    EXPECT_EQ(sum_of_counters(seen.workers).get(WorkerCounter::pairs_opened_total), 7U);
+    EXPECT_EQ(seen.workers[1].histograms.get(WorkerHistogram::loop_events).sum, 4U);
+    EXPECT_EQ(seen.packet_workers.at(0).counters.get(PacketWorkerCounter::packets_sent_total), 8U);
+    EXPECT_EQ(seen.slow_path.value().counters.get(SlowPathCounter::handoffs_total), 9U);
+    EXPECT_EQ(seen.ports.at(0).counters.get(PortCounter::port_missed_total), 10U);
+
+    ASSERT_EQ(seen.tunnels.size(), 3U);  // rows up to the highest one used
+    EXPECT_EQ(seen.tunnels[0].description.state, TunnelState::none);
+    const TunnelSnapshot& tunnel = seen.tunnels[2];
+    EXPECT_EQ(tunnel.description.port, 7000U);
+    EXPECT_EQ(tunnel.description.generation, 1U);
+    EXPECT_EQ(text_of(tunnel.description.client_address), "198.51.100.7");
+    EXPECT_EQ(tunnel.visitors_live, 5U);
+    EXPECT_EQ(tunnel.stream.get(TunnelCounter::to_client_bytes_total), 120U);
+    EXPECT_EQ(tunnel.packet.get(TunnelCounter::to_client_bytes_total), 3U);
+    EXPECT_EQ(tunnel.total().get(TunnelCounter::to_client_bytes_total), 123U);
+}
+
+TEST_F(Segment, AReusedRowBeginsAtZero) {
+    Statistics statistics = published();
+    statistics.begin_tunnel(0, tunnel_on(7000));
+    statistics.tunnel(0, 0).add(TunnelCounter::to_client_bytes_total, 1'000);
+    statistics.tunnel(1, 0).add(TunnelCounter::to_visitor_bytes_total, 2'000);
+    statistics.begin_tunnel(0, tunnel_on(7001));
+    statistics.tunnel(1, 0).add(TunnelCounter::to_client_bytes_total, 5);
+    const TunnelSnapshot tunnel = snapshot().tunnels.at(0);
+    EXPECT_EQ(tunnel.description.generation, 2U);
+    EXPECT_EQ(tunnel.description.port, 7001U);
+    EXPECT_EQ(tunnel.total().get(TunnelCounter::to_client_bytes_total), 5U);
+    EXPECT_EQ(tunnel.total().get(TunnelCounter::to_visitor_bytes_total), 0U);
+}
+
+TEST_F(Segment, HasNoNameBeforeItIsPublishedNorAfterItsEnd) {
+    {
+        auto statistics = Statistics::shared({}, options());
+        ASSERT_TRUE(statistics.has_value()) << statistics.error();
+        EXPECT_TRUE(list_segments(directory_).empty());
+        ASSERT_TRUE(statistics->publish());
+        EXPECT_EQ(list_segments(directory_), std::vector{path()});
+        struct stat status{};
+        ASSERT_EQ(::stat(path().c_str(), &status), 0);
+        EXPECT_EQ(status.st_mode & 0777U, 0640U);
+    }
+    EXPECT_TRUE(list_segments(directory_).empty());
+    const auto read = SegmentReader(path()).read();
+    ASSERT_FALSE(read);
+    EXPECT_EQ(read.error().kind, SegmentError::Kind::missing);
+}
+
+TEST_F(Segment, ASecondRelayOfTheSameIdIsRefused) {
+    const Statistics first = published();
+    auto second = Statistics::shared({}, options());
+    ASSERT_TRUE(second.has_value());
+    const auto named = second->publish();
+    ASSERT_FALSE(named);
+    EXPECT_NE(named.error().find("server-id"), std::string::npos) << named.error();
+    EXPECT_EQ(snapshot().identity.process_id, 42U);
+}
+
+TEST_F(Segment, WhatADeadRelayLeftIsReplaced) {
+    {
+        // A copy has no lock, as after a crash.
+        const Statistics dead = published();
+        std::filesystem::copy_file(path(), path("copy"));
+    }
+    std::filesystem::rename(path("copy"), path());
+    const Snapshot left = snapshot();
+    EXPECT_FALSE(left.writer_alive);
+    EXPECT_EQ(left.stale_since, left.identity.started_monotonic_ns);
+    const Statistics next = published();
+    const Snapshot seen = snapshot();
+    EXPECT_TRUE(seen.writer_alive);
+    EXPECT_NE(seen.instance_id, left.instance_id);
+}
+
+}  // namespace
+}  // namespace bore::abi
