@@ -34,8 +34,8 @@ std::vector<std::string> socket_folders(const config::Environment& environment) 
     return folders;
 }
 
-std::string socket_path(std::string_view folder, std::string_view server_id) {
-    return std::string(folder) + "/" + std::string(server_id) + ".sock";
+std::string socket_path(std::string_view folder, std::string_view name) {
+    return std::string(folder) + "/" + std::string(name) + ".sock";
 }
 
 }  // namespace bore::command

@@ -54,6 +54,11 @@ const Names<PacketIdle>& names_of(PacketIdle) {
     return names;
 }
 
+const Names<Stats>& names_of(Stats) {
+    static const Names<Stats> names = {{"on", Stats::on}, {"off", Stats::off}};
+    return names;
+}
+
 const Names<LogLevel>& names_of(LogLevel) {
     static const Names<LogLevel> names = {
         {"trace", LogLevel::trace},     {"debug", LogLevel::debug},  {"info", LogLevel::info},

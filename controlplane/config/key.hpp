@@ -29,7 +29,7 @@ using Field =
                  std::optional<std::string>*, std::optional<PortRange>*, std::vector<IpAddress>*,
                  std::vector<Prefix>*, Ports*, Cpus*, std::vector<PacketPort>*,
                  std::vector<PathRule>*, AuthDialect*, StreamDriver*, EngineChoice*, PacketPath*,
-                 PacketIdle*, LogLevel*, LogFormat*>;
+                 PacketIdle*, Stats*, LogLevel*, LogFormat*>;
 
 enum class Reload : std::uint8_t { no, yes };
 

@@ -159,7 +159,7 @@ View drops_view(const Snapshot& snapshot, bool all) {
     } else {
         view.table = std::move(reasons.table);
     }
-    view.json["relay"] = text(abi::text_of(snapshot.identity.server_id));
+    view.json = head_of(snapshot);
     view.json["drops"] = std::move(reasons.objects);
     return view;
 }
@@ -175,7 +175,7 @@ View histograms_view(const Snapshot& snapshot) {
     View view;
     view.table = std::move(histograms.table);
     view.note = stale_text(snapshot);
-    view.json["relay"] = text(abi::text_of(snapshot.identity.server_id));
+    view.json = head_of(snapshot);
     view.json["histograms"] = std::move(histograms.objects);
     return view;
 }

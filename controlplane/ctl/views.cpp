@@ -40,16 +40,6 @@ double seconds(base::Nanoseconds duration) {
     return static_cast<double>(duration) / double{base::second_ns};
 }
 
-// What every JSON output begins with.
-json::object head_of(const Snapshot& snapshot) {
-    json::object object;
-    object["relay"] = text(abi::text_of(snapshot.identity.server_id));
-    object["alive"] = snapshot.writer_alive;
-    object["stale_for_s"] =
-        snapshot.stale_since ? json::value(seconds(snapshot.stale_for_ns())) : json::value(nullptr);
-    return object;
-}
-
 base::Nanoseconds age_of(const Snapshot& snapshot, base::Nanoseconds since) {
     return snapshot.taken_at > since ? snapshot.taken_at - since : 0;
 }
@@ -164,6 +154,15 @@ struct Loops {
 };
 
 }  // namespace
+
+json::object head_of(const Snapshot& snapshot) {
+    json::object object;
+    object["relay"] = text(abi::text_of(snapshot.identity.server_id));
+    object["alive"] = snapshot.writer_alive;
+    object["stale_for_s"] =
+        snapshot.stale_since ? json::value(seconds(snapshot.stale_for_ns())) : json::value(nullptr);
+    return object;
+}
 
 std::string render(const View& view) {
     std::string text = render_facts(view.facts);

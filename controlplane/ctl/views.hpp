@@ -41,6 +41,8 @@ struct View {
 // `answers`: those of the control socket, page by page.
 [[nodiscard]] View flows_view(const std::vector<boost::json::object>& answers);
 
+// What every JSON output begins with: the relay, whether it lives, for how long it has been stale.
+[[nodiscard]] boost::json::object head_of(const abi::Snapshot& snapshot);
 // What tells a tunnel from all others of the relay's run, as `kill` takes it.
 [[nodiscard]] std::string id_of(const abi::TunnelSnapshot& tunnel);
 // "stream", "packet", "both", or "-" before the first pair.

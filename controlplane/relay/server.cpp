@@ -33,6 +33,7 @@ Server::Server(const config::ServerConfig& config, Parts parts)
                .engine = parts_.engine,
                .statistics = parts_.statistics,
                .counters = parts_.statistics.control(),
+               .histograms = parts_.statistics.control_histograms(),
                .log = parts_.log,
                .descriptor_limit = parts_.descriptor_limit},
       sources_(policy_.config),
@@ -45,6 +46,7 @@ Server::Server(const config::ServerConfig& config, Parts parts)
     if (parts_.control_socket != nullptr) {
         control_socket_.emplace(io_, timers_, *parts_.control_socket, commands_);
     }
+    context_.counters.set(ControlCounter::tunnels_allowed, policy_.config.max_tunnels);
 }
 
 void Server::run() {
@@ -97,6 +99,7 @@ void Server::watch_signals() {
 
 void Server::drain() {
     draining_ = true;
+    context_.counters.set(ControlCounter::draining, 1);
     const std::uint32_t timeout_s = policy_.config.drain_timeout_s;
     drain_deadline_ = base::monotonic_now() + timeout_s * base::second_ns;
     service_manager_.stopping();
@@ -215,6 +218,7 @@ Reloaded Server::reload() {
     Reloaded reloaded = parts_.reload();
     if (reloaded.config) {
         policy_ = Policy(*reloaded.config);
+        context_.counters.set(ControlCounter::tunnels_allowed, policy_.config.max_tunnels);
         tunnels_.apply_limits();
         configure_log();
         context_.counters.add(ControlCounter::reloads_total);
@@ -241,6 +245,8 @@ void Server::set_log_level(config::LogLevel level) {
 void Server::tick() {
     const base::Nanoseconds now = base::monotonic_now();
     context_.counters.set(ControlCounter::control_heartbeat_ns, now);
+    // A sleeping worker has no heartbeat; one that does not wake either stands still.
+    parts_.engine.wake_workers();
     timers_.arm(tick_, now + tick_interval_ns);
 }
 

@@ -218,7 +218,8 @@ std::expected<std::optional<SocketFile>, std::string> open_control_socket(
     std::string reason = "no folder for it";
     for (const std::string& folder : command::socket_folders(environment)) {
         make_folder(folder);
-        auto opened = SocketFile::open(command::socket_path(folder, config.server_id), group);
+        auto opened =
+            SocketFile::open(command::socket_path(folder, config::stats_name(config)), group);
         if (opened) {
             return std::move(*opened);
         }

@@ -59,10 +59,8 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
     // What a client may say after Hello, per heartbeat interval, before it is left unread.
     static constexpr std::size_t max_ignored_bytes = 64 * 1024;
 
-    // `generation`: how many tunnels the row has had, this one included. With the index it names
-    // the tunnel for as long as the relay runs.
     Tunnel(const Context& context, Tunnels& owner, Pairs& pairs, std::uint32_t index,
-           std::uint64_t generation, std::uint16_t port, TunnelClient client);
+           std::uint16_t port, TunnelClient client);
 
     void start(std::vector<Descriptor> listeners, boost::asio::posix::stream_descriptor control);
     void end(TunnelEnd reason);
@@ -82,11 +80,13 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
 
     // Told by Pairs.
     void visitor_left();  // claimed, or dropped: no longer pending
-    void pair_opened() { ++live_count_; }
-    void pair_ended() { --live_count_; }
+    void pair_opened();
+    void pair_ended();
 
     [[nodiscard]] std::uint32_t index() const { return index_; }
-    [[nodiscard]] std::uint64_t generation() const { return generation_; }
+    // How many tunnels the row has had, this one included. With the index it names the tunnel for
+    // as long as the relay runs.
+    [[nodiscard]] std::uint64_t generation() const { return row_.description.value().generation; }
     [[nodiscard]] std::uint16_t port() const { return port_; }
     [[nodiscard]] const TunnelClient& client() const { return client_; }
     [[nodiscard]] std::uint32_t pending_count() const { return pending_count_; }
@@ -97,6 +97,8 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
     [[nodiscard]] const abi::TunnelLimits& limits() const { return limits_; }
     // Since the tunnel began.
     [[nodiscard]] abi::TunnelTotals totals() const;
+    // What readers of the statistics see of it.
+    [[nodiscard]] abi::TunnelDescription description() const;
 
     Listener::Flow on_accepted(Descriptor socket, const sockaddr_storage& peer) override;
     void on_burst_ended() override { flush(); }
@@ -114,17 +116,19 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
     void heartbeat_due();
     void socket_failed(int error_number);
     void log_end(TunnelEnd reason) const;
+    void show_limits();
+    void show_visitors();
 
     const Context& context_;
     Tunnels& owner_;
     Pairs& pairs_;
     const std::uint32_t index_;
-    const std::uint64_t generation_;
     const std::uint16_t port_;
     TunnelClient client_;
     abi::TunnelLimits limits_;
     const base::Nanoseconds opened_at_;
     const abi::TunnelTotals totals_at_start_;
+    abi::TunnelDescriptionRow& row_;  // of the statistics
 
     std::uint32_t pending_count_{0};
     std::uint32_t live_count_{0};

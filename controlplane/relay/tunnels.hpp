@@ -76,7 +76,6 @@ class Tunnels {
     protocol::DialectHints hints_;
     std::vector<std::shared_ptr<Tunnel>> rows_;
     std::vector<std::uint32_t> free_rows_;
-    std::vector<std::uint64_t> generations_;  // by row
     std::unordered_map<std::uint16_t, Tunnel*> by_port_;
 };
 

@@ -47,7 +47,9 @@ struct HistogramInfo {
 #define BORE_SLOW_PATH_HISTOGRAMS(X)                                                             \
     X(handoff_ns, nanoseconds, 10,                                                               \
       "From a pair handed to the packet engine to it being spliced, failed hand-offs left out.") \
-    X(flow_lifetime_ns, nanoseconds, 20, "From a pair being spliced to its end.")
+    X(pair_lifetime_ns, nanoseconds, 20,                                                         \
+      "From a pair handed to the packet engine to its end, "                                     \
+      "where it was spliced.")
 
 #define BORE_ENUMERATOR(name, unit, first_bound_log2, help) name,
 enum class ControlHistogram : std::uint16_t { BORE_CONTROL_HISTOGRAMS(BORE_ENUMERATOR) count };

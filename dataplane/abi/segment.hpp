@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "dataplane/abi/counters.hpp"
+#include "dataplane/abi/engine.hpp"
 #include "dataplane/abi/histogram.hpp"
 #include "dataplane/abi/limits.hpp"
 #include "dataplane/abi/packet_counters.hpp"
@@ -98,7 +99,7 @@ struct TunnelDescription {
     std::uint16_t client_port{0};
     TunnelState state{TunnelState::none};
     TunnelDialect dialect{TunnelDialect::fork};
-    std::uint8_t path_policy{0};    // PathPolicy
+    PathPolicy path_policy{PathPolicy::automatic};
     std::uint8_t authenticated{0};  // 1: the client proved that it knows the secret
     std::array<char, 48> client_address{};
     std::array<char, 104> bind_addresses{};  // with commas between them

@@ -118,6 +118,16 @@ void Statistics::begin_tunnel(std::uint32_t tunnel_index, TunnelDescription desc
                                     std::memory_order_release);
 }
 
+void Statistics::end_tunnel(std::uint32_t tunnel_index, TunnelState state, base::Nanoseconds now) {
+    auto& row = tunnel_description(tunnel_index).description;
+    TunnelDescription description = row.value();
+    description.state = state;
+    if (description.ended_monotonic_ns == 0) {
+        description.ended_monotonic_ns = now;
+    }
+    row.write(description);
+}
+
 std::span<TunnelCounters> Statistics::rows(std::uint32_t row_index) {
     BORE_CHECK(row_index < shape_.row_writer_count(), "no such rows");
     return {tunnels_ + std::size_t{row_index} * shape_.tunnel_capacity, shape_.tunnel_capacity};

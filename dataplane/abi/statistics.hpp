@@ -14,6 +14,7 @@
 
 #include "dataplane/abi/segment.hpp"
 #include "dataplane/abi/segment_memory.hpp"
+#include "dataplane/base/clock.hpp"
 
 namespace bore::abi {
 
@@ -52,6 +53,8 @@ class Statistics {
     [[nodiscard]] TunnelDescriptionRow& tunnel_description(std::uint32_t tunnel_index);
     // A tunnel takes the row: fills in generation and baseline, sets its visitors to none.
     void begin_tunnel(std::uint32_t tunnel_index, TunnelDescription description);
+    // Its client has gone (finishing) or nothing is left of it (ended); the row stays readable.
+    void end_tunnel(std::uint32_t tunnel_index, TunnelState state, base::Nanoseconds now);
 
     [[nodiscard]] ControlCounters& control() { return *control_; }
     [[nodiscard]] WorkerCounters& worker(std::uint32_t worker_index);

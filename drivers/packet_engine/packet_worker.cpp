@@ -39,6 +39,7 @@ PacketWorker::PacketWorker(const PacketWorkerContext& context)
     : context_(context),
       queue_(static_cast<std::uint16_t>(context.worker_index)),
       counters_(context.statistics.packet_worker(context.worker_index)),
+      histograms_(context.statistics.packet_worker_histograms(context.worker_index)),
       pipeline_(context.worker_index, context.table, counters_,
                 context.statistics.packet_worker_rows(context.worker_index), *this),
       shaper_(context.tunnels, {.tunnel_count = context.statistics.tunnel_capacity(),
@@ -49,9 +50,14 @@ PacketWorker::PacketWorker(const PacketWorkerContext& context)
 void PacketWorker::run() {
     context_.table.online(context_.worker_index);
     std::uint32_t idle_turns = 0;
+    base::Nanoseconds busy_since = 0;  // the turn before was busy and began then
     while (!stopping_.load(std::memory_order_relaxed)) {
         const base::Nanoseconds now = base::monotonic_now();
+        if (busy_since != 0) {
+            counters_.add(PacketWorkerCounter::packet_busy_ns_total, now - busy_since);
+        }
         const bool busy = turn(now);
+        busy_since = busy ? now : 0;
         context_.table.quiescent(context_.worker_index);
         counters_.add(PacketWorkerCounter::packet_loops_total);
         counters_.set(PacketWorkerCounter::packet_heartbeat_ns, now);
@@ -79,6 +85,7 @@ bool PacketWorker::turn(base::Nanoseconds now) {
     for (const EnginePort& engine_port : context_.ports) {
         const std::size_t count = engine_port.port->receive(queue_, frames_);
         if (count > 0) {
+            histograms_.record(abi::PacketWorkerHistogram::packet_burst_frames, count);
             pipeline_.process(std::span(frames_).first(count), now);
             busy = true;
         }
