@@ -47,7 +47,7 @@ struct HistogramInfo {
 #define BORE_SLOW_PATH_HISTOGRAMS(X)                                                             \
     X(handoff_ns, nanoseconds, 10,                                                               \
       "From a pair handed to the packet engine to it being spliced, failed hand-offs left out.") \
-    X(pair_lifetime_ns, nanoseconds, 20,                                                         \
+    X(flow_lifetime_ns, nanoseconds, 20,                                                         \
       "From a pair handed to the packet engine to its end, "                                     \
       "where it was spliced.")
 

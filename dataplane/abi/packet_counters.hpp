@@ -100,7 +100,8 @@ enum class PacketReason : std::uint8_t {
     X(unknown_neighbour, "no frame told which way a leg's peer is reached")      \
     X(repair_failed, "the kernel refused TCP_REPAIR or its state")               \
     X(busy, "too many hand-offs under way")                                      \
-    X(families_differ, "IPv4 on one leg and IPv6 on the other")
+    X(families_differ, "IPv4 on one leg and IPv6 on the other")                  \
+    X(window_small, "a window too small for the scale of the other leg's")
 
 #define BORE_ENUMERATOR(name, help) name,
 enum class StreamReason : std::uint8_t { BORE_STREAM_REASONS(BORE_ENUMERATOR) count };
@@ -144,6 +145,8 @@ enum class StreamReason : std::uint8_t { BORE_STREAM_REASONS(BORE_ENUMERATOR) co
     X(stream_repair_failed_total, counter, "Pairs on the stream engine: TCP_REPAIR failed.")       \
     X(stream_busy_total, counter, "Pairs on the stream engine: too many hand-offs.")               \
     X(stream_families_differ_total, counter, "Pairs on the stream engine: IPv4 and IPv6 legs.")    \
+    X(stream_window_small_total, counter,                                                          \
+      "Pairs on the stream engine: a window small beside the other leg's scale.")                  \
     X(flows_live, gauge, "Spliced flows live now.")                                                \
     X(flows_lingering, gauge, "Ended flows that still pass late segments.")                        \
     X(flows_evicted_total, counter, "Lingering flows removed early: a new SYN or a full table.")   \
@@ -221,7 +224,7 @@ static_assert(counter_of(PacketReason::truncated) == PacketWorkerCounter::packet
         static_cast<std::uint16_t>(SlowPathCounter::stream_policy_total) +
         static_cast<std::uint16_t>(reason));
 }
-static_assert(counter_of(StreamReason::families_differ) ==
-              SlowPathCounter::stream_families_differ_total);
+static_assert(counter_of(StreamReason::window_small) ==
+              SlowPathCounter::stream_window_small_total);
 
 }  // namespace bore::abi

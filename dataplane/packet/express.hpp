@@ -141,7 +141,7 @@ template <bool stamped>
     const std::uint32_t window = load16(at + window_at);
     const std::uint32_t window_bytes = window << (entry.window_scales & 0x0fU);
     const std::uint32_t scaled = window_bytes >> (entry.window_scales >> 4U);
-    if (scaled - 1 >= 0xffff) [[unlikely]] {
+    if (scaled > 0xffff) [[unlikely]] {
         return refused;
     }
     // Nothing speaks against it: from here on things change.

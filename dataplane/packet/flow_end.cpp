@@ -53,9 +53,7 @@ SlowCounter counter_of(EndReason reason) {
 // The window that the peer of this direction has announced, as the other leg's peer is told it.
 std::uint16_t window_of(const DirectionEntry& from_peer) {
     const std::uint32_t bytes = load(from_peer.window_edge) - load(from_peer.acknowledged);
-    const std::uint32_t window = bytes >> (from_peer.window_scales >> 4U);
-    return static_cast<std::uint16_t>(
-        std::min(window + static_cast<std::uint32_t>(window == 0 && bytes != 0), 0xffffU));
+    return static_cast<std::uint16_t>(std::min(bytes >> (from_peer.window_scales >> 4U), 0xffffU));
 }
 
 }  // namespace
@@ -444,7 +442,7 @@ void Flows::end(FlowIndex flow, EndReason reason, int error_number, base::Nanose
     context_.counters.set(SlowCounter::flows_live, live_count_);
     context_.counters.set(SlowCounter::flows_lingering, lingering_count_);
     context_.counters.add(counter_of(reason));
-    context_.histograms.record(abi::SlowPathHistogram::pair_lifetime_ns,
+    context_.histograms.record(abi::SlowPathHistogram::flow_lifetime_ns,
                                context_.now - ended.opened_at);
     context_.row(tunnel_index).subtract(abi::TunnelCounter::tunnel_pairs_live);
     context_.host.ended({

@@ -32,6 +32,17 @@ std::uint32_t peer_window_bytes(const Leg& leg, const SocketSnapshot& snapshot) 
                : snapshot.peer_window_bytes;
 }
 
+// Windows are rounded down to the other leg's unit, so a window below one is none to the sender, which
+// then waits for the receiver to announce a larger one. A receiver does that at the latest when half
+// of its buffer is free (RFC 9293, 3.8.6.2.2: or one segment, if that is less; Linux: when its window
+// has doubled). So half of the window must hold a unit and a segment. Then the announcement opens a
+// whole segment to the sender, and nobody depends on probes, which come up to two minutes apart.
+bool too_small(std::uint32_t window_bytes, const SocketSnapshot& receiver,
+               const SocketSnapshot& sender) {
+    const std::uint32_t unit_bytes = 1U << sender.own_window_scale;
+    return window_bytes / 2 < unit_bytes + receiver.peer_mss;
+}
+
 bool may_be_replayed(const HeldFrame& frame, const SocketSnapshot& snapshot) {
     return sequence_after(frame.end_sequence, snapshot.rcv_nxt);
 }
@@ -552,6 +563,10 @@ std::optional<StreamReason> Handoffs::unfit(const Handoff& handoff) const {
     if (visitor.unsupported_options || client.unsupported_options) {
         return StreamReason::options_unsupported;
     }
+    if (too_small(peer_window_bytes(*handoff.legs[visitor_leg], visitor), visitor, client) ||
+        too_small(peer_window_bytes(*handoff.legs[client_leg], client), client, visitor)) {
+        return StreamReason::window_small;
+    }
     // `splice` is the operator's word: selective acknowledgements are then stripped on both legs,
     // and long paths are spliced.
     if (context_.tunnels.limits(handoff.request.tunnel_index).path_policy ==
@@ -615,8 +630,7 @@ SegmentFields Handoffs::window_update(const Handoff& handoff, std::size_t index)
     const SocketSnapshot& snapshot = handoff.snapshots[index];
     const std::uint32_t bytes =
         peer_window_bytes(*handoff.legs[other(index)], handoff.snapshots[other(index)]);
-    std::uint32_t window = bytes >> snapshot.own_window_scale;
-    window += static_cast<std::uint32_t>(window == 0 && bytes != 0);  // trap 10
+    const std::uint32_t window = bytes >> snapshot.own_window_scale;
     SegmentFields fields{.sequence = snapshot.snd_nxt,
                          .acknowledgement = snapshot.rcv_nxt,
                          .window = static_cast<std::uint16_t>(std::min(window, 0xffffU)),

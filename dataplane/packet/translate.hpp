@@ -99,8 +99,10 @@ template <bool is_v6>
 
 // ---- Numbers
 
-// The window field for the other leg: the relay's scale there, rounded down, but never to zero what
-// was not zero (that would stop the sender until a probe). Moves window_edge, never back: segments
+// The window field for the other leg: the relay's scale there, always rounded down. Rounded up, even
+// from nothing to one unit, a sender fills a window that is not there; Linux since 6.17 keeps
+// nothing of a segment that crosses the edge, and the sender is left with its retransmission timer.
+// (window_small, handoff.cpp, is what keeps zero from lasting.) Moves window_edge, never back: segments
 // that were sent before a window shrank are still under way; nor by an old segment, which anybody
 // can have.
 inline std::uint16_t translate_window(std::uint16_t window, std::uint32_t acknowledgement,
@@ -111,8 +113,7 @@ inline std::uint16_t translate_window(std::uint16_t window, std::uint32_t acknow
         sequence_after(edge, entry.window_edge.load(std::memory_order_relaxed))) {
         entry.window_edge.store(edge, std::memory_order_relaxed);
     }
-    std::uint32_t scaled = bytes >> (entry.window_scales >> 4U);
-    scaled += static_cast<std::uint32_t>(scaled == 0 && window != 0);
+    const std::uint32_t scaled = bytes >> (entry.window_scales >> 4U);
     if (scaled > 0xffff) [[unlikely]] {
         tally.windows_clamped += 1;
         return 0xffff;

@@ -5,11 +5,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "dataplane/abi/segment_reader.hpp"
@@ -161,6 +163,96 @@ TEST_F(Segment, WhatADeadRelayLeftIsReplaced) {
     const Snapshot seen = snapshot();
     EXPECT_TRUE(seen.writer_alive);
     EXPECT_NE(seen.instance_id, left.instance_id);
+}
+
+// A row that changes all the time: a reader never sees a mixture of two descriptions, nor counters
+// of another generation. Thread sanitizers run this, too.
+TEST_F(Segment, ARacingReaderSeesWholeRowsOnly) {
+    Statistics statistics = published();
+    statistics.begin_tunnel(0, tunnel_on(1));
+    std::atomic<bool> done{false};
+    std::thread writer([&] {
+        for (std::uint32_t round = 2; !done.load(std::memory_order_relaxed); ++round) {
+            // Everything of a tunnel follows from its port.
+            TunnelDescription description = tunnel_on(static_cast<std::uint16_t>(round));
+            description.to_client_bytes_per_second = description.port;
+            set_text(description.bind_addresses, std::to_string(description.port));
+            statistics.begin_tunnel(0, description);
+            statistics.tunnel(0, 0).add(TunnelCounter::to_client_bytes_total, description.port);
+        }
+    });
+    SegmentReader reader(path());
+    std::uint32_t seen = 0;
+    std::uint64_t generation = 0;
+    for (int look = 0; look < 2'000; ++look) {
+        const auto read = reader.read();
+        ASSERT_TRUE(read.has_value()) << read.error().text;
+        if (read->tunnels.empty()) {
+            EXPECT_EQ(read->torn_row_count, 1U);
+            continue;
+        }
+        const TunnelSnapshot& tunnel = read->tunnels.front();
+        const std::uint16_t port = tunnel.description.port;
+        if (tunnel.description.generation > 1) {
+            EXPECT_EQ(text_of(tunnel.description.bind_addresses), std::to_string(port));
+            EXPECT_EQ(tunnel.description.to_client_bytes_per_second, port);
+        }
+        const std::uint64_t counted = tunnel.total().get(TunnelCounter::to_client_bytes_total);
+        EXPECT_TRUE(counted == 0 || counted == port) << counted << " of " << port;
+        EXPECT_GE(tunnel.description.generation, generation);
+        generation = tunnel.description.generation;
+        ++seen;
+    }
+    done = true;
+    writer.join();
+    EXPECT_GT(seen, 0U);
+}
+
+TEST_F(Segment, OneCutShortWhileItIsReadIsAnError) {
+    const Statistics statistics = published();
+    std::filesystem::copy_file(path(), path("cut"));
+    ASSERT_EQ(::truncate(path("cut").c_str(), 10'000), 0);
+    const auto read = SegmentReader(path("cut")).read();
+    ASSERT_FALSE(read);
+    EXPECT_EQ(read.error().kind, SegmentError::Kind::truncated);
+    EXPECT_NE(read.error().text.find("remove it"), std::string::npos) << read.error().text;
+}
+
+TEST_F(Segment, AFullDirectoryIsASentence) {
+    const auto refused = Statistics::shared({}, {.name = "x", .directory = directory_ + "/none"});
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().find("--stats off"), std::string::npos);
+    const auto group =
+        Statistics::shared({}, {.name = "x", .group = "no such group", .directory = directory_});
+    ASSERT_FALSE(group);
+    EXPECT_NE(group.error().find("no such group"), std::string::npos);
+}
+
+// 10,000 tunnels of 16 workers are read in some milliseconds; printed, not asserted.
+TEST_F(Segment, TenThousandTunnels) {
+    Statistics statistics = published({.worker_count = 16, .tunnel_capacity = 13'524});
+    for (std::uint32_t row = 0; row < 10'000; ++row) {
+        statistics.begin_tunnel(row, tunnel_on(static_cast<std::uint16_t>(row)));
+        statistics.tunnel(row % 16, row).add(TunnelCounter::to_client_bytes_total, row);
+    }
+    SegmentReader reader(path());
+    std::uint64_t sum = 0;
+    base::Nanoseconds best = ~base::Nanoseconds{0};
+    for (int round = 0; round < 5; ++round) {
+        const base::Nanoseconds begin = base::monotonic_now();
+        const auto read = reader.read();
+        best = std::min(best, base::monotonic_now() - begin);
+        ASSERT_TRUE(read.has_value()) << read.error().text;
+        ASSERT_EQ(read->tunnels.size(), 10'000U);
+        sum = 0;
+        for (const TunnelSnapshot& tunnel : read->tunnels) {
+            sum += tunnel.total().get(TunnelCounter::to_client_bytes_total);
+        }
+    }
+    EXPECT_EQ(sum, 10'000U * 9'999 / 2);
+    RecordProperty("read_us", static_cast<int>(best / 1'000));
+    std::printf("10,000 tunnels, 16 workers: %zu bytes, read in %.1f ms\n",
+                statistics.memory().size_bytes(), static_cast<double>(best) / 1e6);
 }
 
 }  // namespace

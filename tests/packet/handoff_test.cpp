@@ -58,18 +58,60 @@ TEST_F(SlowPathTest, BothPeersLearnTheOthersWindow) {
     EXPECT_EQ(to_client_now.window, 1'000U << 2U >> 7U);
 }
 
-TEST_F(SlowPathTest, AWindowThatIsNotZeroDoesNotBecomeZero) {
-    Segment tiny = segment_from_peer(visitor_key);
-    tiny.sequence = visitor_next;
-    tiny.acknowledgement = to_visitor_next;
-    tiny.window = 1;
-    wire_in(build(tiny));
+TEST_F(SlowPathTest, WindowsAreRoundedDown) {
+    host.sockets[client_socket].snapshot.own_window_scale = 10;
+    Segment from_the_visitor = segment_from_peer(visitor_key);
+    from_the_visitor.sequence = visitor_next;
+    from_the_visitor.acknowledgement = to_visitor_next;
+    from_the_visitor.window = 8'191;
+    wire_in(build(from_the_visitor));
     wire_in(from_client(client_next - 50, ""), 1);
     host.sockets[visitor_socket].snapshot.peer_window_scale = 0;
     host.wire.clear();
     open();
     ASSERT_EQ(host.wire.size(), 2U);
-    EXPECT_EQ(host.wire[1].segment().window, 1U);
+    EXPECT_EQ(host.wire[1].segment().window, 7U);
+}
+
+// Half of a receiver's window must hold a unit of the sender's leg and a segment of 1,460 bytes.
+TEST_F(SlowPathTest, AWindowThatIsSmallBesideTheOtherLegsScaleStaysOnTheStreamEngine) {
+    struct Case {
+        std::uint8_t sender_scale;
+        std::uint32_t window_bytes;
+        bool spliced;
+    };
+    constexpr std::uint32_t segment_bytes = 1'460;
+    for (const auto& [scale, window_bytes, spliced] : {
+             Case{0, 2 * (1 + segment_bytes), true},
+             Case{0, 2 * (1 + segment_bytes) - 1, false},
+             Case{7, 2 * (128 + segment_bytes), true},
+             Case{7, 2 * (128 + segment_bytes) - 1, false},
+             Case{10, 2 * (1'024 + segment_bytes) - 1, false},
+             Case{14, 64'240, true},
+             Case{14, 2 * (16'384 + segment_bytes) - 1, false},
+             Case{7, 0, false},
+         }) {
+        for (const auto& [receiver, sender] : {std::pair{visitor_socket, client_socket},
+                                              std::pair{client_socket, visitor_socket}}) {
+            SetUp();
+            host.sockets[sender].snapshot.own_window_scale = scale;
+            for (const int socket : {visitor_socket, client_socket}) {
+                const bool is_visitor = socket == visitor_socket;
+                Segment segment = segment_from_peer(is_visitor ? visitor_key : client_key);
+                segment.sequence = is_visitor ? visitor_next : client_next;
+                segment.acknowledgement = is_visitor ? to_visitor_next : to_client_next;
+                segment.window =
+                    static_cast<std::uint16_t>(socket == receiver ? window_bytes : 64'240U);
+                host.sockets[socket].snapshot.peer_window_scale = 0;
+                wire_in(build(segment), is_visitor ? 0 : 1);
+            }
+            open();
+            SCOPED_TRACE(::testing::Message() << "scale " << int{scale} << ", window "
+                                              << window_bytes << ", socket " << receiver);
+            EXPECT_EQ(count(Counter::handoffs_total), spliced ? 1U : 0U);
+            EXPECT_EQ(count(Counter::stream_window_small_total), spliced ? 0U : 1U);
+        }
+    }
 }
 
 TEST_F(SlowPathTest, HeldFramesAreReplayedInOrderByTheWorkerThatGotThem) {
@@ -303,6 +345,11 @@ INSTANTIATE_TEST_SUITE_P(
                       GivingUp{StreamReason::options_unsupported,
                                [](FakeHost& host, SlowPathOptions&, abi::TunnelLimits&) {
                                    host.sockets[visitor_socket].snapshot.unsupported_options = true;
+                               }},
+                      GivingUp{StreamReason::window_small,
+                               [](FakeHost& host, SlowPathOptions&, abi::TunnelLimits&) {
+                                   host.sockets[client_socket].snapshot.own_window_scale = 14;
+                                   host.sockets[visitor_socket].snapshot.peer_mss = 65'000;
                                }},
                       GivingUp{StreamReason::repair_failed,
                                [](FakeHost& host, SlowPathOptions&, abi::TunnelLimits&) {

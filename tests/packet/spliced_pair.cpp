@@ -123,10 +123,7 @@ Segment SplicedPair::mirrored(abi::Leg in, const Segment& segment) const {
     mirror.sequence = to_leg.snd_nxt + (segment.sequence - from_leg.rcv_nxt);
     mirror.acknowledgement = to_leg.rcv_nxt + (segment.acknowledgement - from_leg.snd_nxt);
     const std::uint64_t bytes = std::uint64_t{segment.window} << from_leg.peer_window_scale;
-    std::uint64_t window = bytes >> to_leg.own_window_scale;
-    if (bytes != 0 && window == 0) {
-        window = 1;
-    }
+    const std::uint64_t window = bytes >> to_leg.own_window_scale;
     mirror.window = static_cast<std::uint16_t>(std::min<std::uint64_t>(window, 65'535));
     mirror.padding_bytes = 0;
     return mirror;

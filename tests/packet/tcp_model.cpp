@@ -474,7 +474,12 @@ bool TcpModel::acceptable(const WireSegment& segment) const {
     if (length == 0) {
         return segment.sequence == next || inside(segment.sequence);
     }
-    // The FIN needs no room.
+    // Nothing of a segment is kept that crosses the edge, as in Linux since 6.17. The FIN needs no
+    // room.
+    const auto payload_bytes = static_cast<std::uint32_t>(segment.payload.size());
+    if (sequence_after(segment.sequence + payload_bytes, window_edge_)) {
+        return false;
+    }
     return inside(segment.sequence) || inside(segment.sequence + length - 1) ||
            (segment.sequence == next && segment.payload.empty());
 }

@@ -74,7 +74,7 @@ TEST_P(Translate, HopLimitRunsOut) {
     }
 }
 
-TEST_P(Translate, WindowsAreScaledRoundedUpFromNothingAndClamped) {
+TEST_P(Translate, WindowsAreScaledAndRoundedDown) {
     in_leg().peer_window_scale = 0;
     out_leg().own_window_scale = 9;
     const auto window_of = [this](std::uint16_t window) {
@@ -84,8 +84,9 @@ TEST_P(Translate, WindowsAreScaledRoundedUpFromNothingAndClamped) {
         return test::read(pair().out, nullptr)->window;
     };
     EXPECT_EQ(window_of(0), 0);
-    EXPECT_EQ(window_of(1), 1) << "nothing would stop the sender";
-    EXPECT_EQ(window_of(511), 1);
+    EXPECT_EQ(window_of(1), 0) << "a unit would be more than the receiver takes";
+    EXPECT_EQ(window_of(511), 0);
+    EXPECT_EQ(window_of(512), 1);
     EXPECT_EQ(window_of(1'023), 1);
     EXPECT_EQ(window_of(1'024), 2);
     EXPECT_EQ(pair().tally.windows_clamped, 0U);
