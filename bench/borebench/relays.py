@@ -255,6 +255,9 @@ def _ours(spec, programs, place):
         "--max-port",
         str(PORT_RANGE[1]),
         "--open",
+        # One address plays everybody here.
+        *("--handshake-rate-per-source", "0", "--max-tunnels-per-source", "65535"),
+        *("--max-unauthenticated-per-source", "4096"),
         "--log-level",
         "warn",
     ]

@@ -67,7 +67,11 @@ class Witness final : public ExchangeOwner {
 class Chaos {
   public:
     Chaos(Part& part, const ChaosOptions& options)
-        : part_(part), options_(options), fresh_(part, 1, false), lasting_(part, 2, true) {
+        : part_(part),
+          options_(options),
+          fresh_(part, 1, false),
+          lasting_(part, 2, true),
+          last_(part, 3, false) {
         for (std::size_t kind = 0; kind < chaos_kind_count; ++kind) {
             const std::string& name = chaos_kinds()[kind];
             if (options.kinds.empty() ||
@@ -82,6 +86,7 @@ class Chaos {
         part_.sweep_with([this](base::Nanoseconds now) {
             fresh_.sweep(now);
             lasting_.sweep(now);
+            last_.sweep(now);
         });
     }
 
@@ -102,8 +107,9 @@ class Chaos {
         // A stop signal leaves the two as they are; nobody waits for them.
         fresh_.stop();
         lasting_.stop();
-        (void)part_.run_until(part_.deadline(),
-                              [this] { return !fresh_.is_busy() && !lasting_.is_busy(); });
+        (void)part_.run_until(part_.deadline(), [this] {
+            return !fresh_.is_busy() && !lasting_.is_busy() && !last_.is_busy();
+        });
     }
 
     [[nodiscard]] double seconds() const { return seconds_; }
@@ -143,14 +149,11 @@ class Chaos {
     // Until an exchange on a fresh connection has worked that began after the end.
     void recover() {
         const base::Nanoseconds began = base::monotonic_now();
-        Witness last(part_, 3, false);
-        last.begin();
-        recovered_ = part_.run_until(began + to_ns(options_.common.stall_seconds), [&] {
-            last.sweep(base::monotonic_now());
-            return last.latency().count() > 0;
-        });
+        last_.begin();
+        recovered_ = part_.run_until(began + to_ns(options_.common.stall_seconds),
+                                     [this] { return last_.latency().count() > 0; });
         recovery_seconds_ = to_seconds(base::monotonic_now() - began);
-        last.stop();
+        last_.stop();
     }
 
     [[nodiscard]] std::uint64_t exchanges() const {
@@ -161,6 +164,7 @@ class Chaos {
     const ChaosOptions& options_;
     Witness fresh_;
     Witness lasting_;
+    Witness last_;  // of the recovery
     std::vector<ChaosKind> kinds_;
     std::vector<std::unique_ptr<ChaosPeer>> peers_;
     std::array<std::uint64_t, chaos_kind_count> lives_{};

@@ -18,12 +18,27 @@ namespace {
 const CLI::IsMember service_names{{"asked", "sink", "source", "echo"}};
 const CLI::Range sizes(1, 64 << 20);
 
+// CLI::Range takes "nan" for in range, and a time must fit into 64 bits of nanoseconds.
+CLI::Validator number_between(double low, double high) {
+    return {[low, high](std::string& text) {
+                double value = 0;
+                const bool in_range =
+                    CLI::detail::lexical_cast(text, value) && value >= low && value <= high;
+                return in_range
+                           ? std::string()
+                           : "'" + text + "' is not a number from " + CLI::detail::to_string(low) +
+                                 " to " + CLI::detail::to_string(high);
+            },
+            "NUMBER"};
+}
+const CLI::Validator above_zero = number_between(1e-3, 1e8);
+const CLI::Validator zero_or_more = number_between(0, 1e8);
+
 CLI::App& add_mode(CLI::App& app, const std::string& name, const std::string& text,
                    CommonOptions& common) {
     CLI::App& mode = *app.add_subcommand(name, text);
     mode.add_flag("--progress", common.progress, "a line of JSON on standard error every second");
-    mode.add_option("--interval-s", common.interval_seconds, "of these lines")
-        ->check(CLI::PositiveNumber);
+    mode.add_option("--interval-s", common.interval_seconds, "of these lines")->check(above_zero);
     return mode;
 }
 
@@ -32,10 +47,10 @@ void add_limits(CLI::App& mode, CommonOptions& common) {
         ->default_str("");
     mode.add_option("--stall-s", common.stall_seconds,
                     "a connection without progress for so long has failed")
-        ->check(CLI::PositiveNumber);
+        ->check(above_zero);
     mode.add_option("--deadline-s", common.deadline_seconds,
                     "of the whole run; default: its time + 30, for sizes and counts 600")
-        ->check(CLI::PositiveNumber)
+        ->check(above_zero)
         ->default_str("");
 }
 
@@ -60,7 +75,7 @@ void add_exchange(CLI::App& mode, ExchangeSizes& sizes_of) {
 }
 
 void add_seconds(CLI::App& mode, double& seconds) {
-    mode.add_option("--seconds", seconds, "of load")->check(CLI::PositiveNumber);
+    mode.add_option("--seconds", seconds, "of load")->check(above_zero);
 }
 
 CLI::Option* add_bytes(CLI::App& mode, std::uint64_t& bytes) {
@@ -80,7 +95,7 @@ void add_bulk(CLI::App& app, BulkOptions& options) {
     add_bytes(mode, options.bytes)->excludes("--seconds");
     mode.add_flag("--verify", options.verify, "compare every byte on both ends");
     mode.add_option("--read-mbit", options.read_mbit, "slow visitors: each reads no more a second")
-        ->check(CLI::PositiveNumber)
+        ->check(above_zero)
         ->default_str("");
     mode.add_flag("--abrupt", options.abrupt,
                   "after --seconds close instead of sending FIN and waiting for the service's "
@@ -96,11 +111,11 @@ void add_requests(CLI::App& app, RequestsOptions& options) {
     mode.add_option("--rate", options.rate,
                     "requests a second of all connections, due at even times (open loop); without "
                     "it each response asks for the next request (closed loop)")
-        ->check(CLI::PositiveNumber)
+        ->check(above_zero)
         ->default_str("");
     add_seconds(mode, options.seconds);
     mode.add_option("--warmup-s", options.warmup_seconds, "before latencies count")
-        ->check(CLI::NonNegativeNumber);
+        ->check(zero_or_more);
     mode.add_flag("--service-quickack", options.service_quickack,
                   "the service acknowledges every piece of a request at once");
     add_threads(mode, options.common);
@@ -128,7 +143,7 @@ void add_idle(CLI::App& app, IdleOptions& options) {
     mode.add_option("--concurrency", options.concurrency, "coming up at once")
         ->check(CLI::Range(1, 10'000));
     mode.add_option("--hold-s", options.hold_seconds, "then ends; 0: by a stop signal")
-        ->check(CLI::NonNegativeNumber);
+        ->check(zero_or_more);
     mode.add_flag("--prove", options.prove, "a byte there and back on each at the end, too");
 }
 
@@ -163,13 +178,12 @@ void add_soak(CLI::App& app, SoakOptions& options) {
     mode.add_option("--streams", options.streams, "of transfers at once")
         ->check(CLI::Range(1, 10'000));
     add_bytes(mode, options.bytes);
-    mode.add_option("--mbit", options.mbit, "of each stream on the average")
-        ->check(CLI::PositiveNumber);
+    mode.add_option("--mbit", options.mbit, "of each stream on the average")->check(above_zero);
     mode.add_option("--connections", options.connections, "with requests")
         ->check(CLI::Range(1, 100'000));
-    mode.add_option("--rate", options.rate, "of requests a second")->check(CLI::PositiveNumber);
+    mode.add_option("--rate", options.rate, "of requests a second")->check(above_zero);
     mode.add_option("--short-rate", options.short_rate, "of short connections a second")
-        ->check(CLI::NonNegativeNumber);
+        ->check(zero_or_more);
 }
 
 const char* as_text = "asked (each visitor says in its opening), sink, source or echo";
@@ -180,7 +194,7 @@ void add_serve(CLI::App& app, ServeOptions& options) {
     mode.add_option("--as", options.as, as_text)->check(service_names);
     mode.add_option("--opening-timeout-s", options.opening_timeout_seconds,
                     "a visitor that says nothing is closed; 0: never")
-        ->check(CLI::NonNegativeNumber);
+        ->check(zero_or_more);
     add_threads(mode, options.common);
 }
 
@@ -214,11 +228,11 @@ void add_tunnels(CLI::App& app, TunnelsOptions& options, std::string& secret_fil
         mode.add_option("--concurrency", options.concurrency, "registering at once")
             ->check(CLI::Range(1, 10'000));
     mode.add_option("--rate", options.rate, "registrations a second, instead of --concurrency")
-        ->check(CLI::PositiveNumber)
+        ->check(above_zero)
         ->default_str("")
         ->excludes(concurrency);
     mode.add_option("--hold-s", options.hold_seconds, "then ends; 0: by a stop signal")
-        ->check(CLI::NonNegativeNumber);
+        ->check(zero_or_more);
 }
 
 std::optional<std::string> read_secret(const std::string& file) {

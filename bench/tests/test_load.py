@@ -438,6 +438,8 @@ def test_plain_says_why_it_has_no_tunnel():
         (["bulk", "--to", "127.0.0.1:1", "--source", "::1"], "not of one family"),
         (["bulk", "--to", "127.0.0.1:1", "--bytes", "1", "--seconds", "1"], "excludes"),
         (["rr", "--to", "127.0.0.1:1", "--rate", "-1"], "--rate"),
+        (["rr", "--to", "127.0.0.1:1", "--seconds", "nan"], "'nan' is not a number from"),
+        (["rr", "--to", "127.0.0.1:1", "--seconds", "1e30"], "'1e30' is not a number from"),
         (["chaos", "--to", "127.0.0.1:1", "--kinds", "rain"], "rain"),
         (["tunnels", "--secret-file", "/nowhere"], "/nowhere"),
         ([], "subcommand"),

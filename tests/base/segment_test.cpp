@@ -184,7 +184,7 @@ TEST_F(Segment, ARacingReaderSeesWholeRowsOnly) {
     SegmentReader reader(path());
     std::uint32_t seen = 0;
     std::uint64_t generation = 0;
-    for (int look = 0; look < 2'000; ++look) {
+    for (int look = 0; look < 500; ++look) {
         const auto read = reader.read();
         ASSERT_TRUE(read.has_value()) << read.error().text;
         if (read->tunnels.empty()) {
