@@ -91,8 +91,8 @@ TEST_F(SlowPathTest, AWindowThatIsSmallBesideTheOtherLegsScaleStaysOnTheStreamEn
              Case{14, 2 * (16'384 + segment_bytes) - 1, false},
              Case{7, 0, false},
          }) {
-        for (const auto& [receiver, sender] : {std::pair{visitor_socket, client_socket},
-                                              std::pair{client_socket, visitor_socket}}) {
+        for (const auto& [receiver, sender] :
+             {std::pair{visitor_socket, client_socket}, std::pair{client_socket, visitor_socket}}) {
             host.sockets[visitor_socket] = {.key = visitor_key,
                                             .snapshot = snapshot(to_visitor_next, visitor_next)};
             host.sockets[client_socket] = {.key = client_key,
