@@ -203,10 +203,11 @@ def step_unit(runner, result):
 
 
 def step_install(runner, result):
-    """meson install into an empty folder: programs, unit, man pages"""
+    """meson install into an empty folder: programs, units, man pages; alerts and dashboards"""
     if runner.build(result, "release"):
         runner.run([ROOT / "tests/deploy/check_install.sh", ROOT / "build/release"])
         count_lines(result, runner.log.name, r"^ok: (.*)", r"^FAILED: (.*)")
+    runner.pytest(result, ["-q", "-p", "no:cacheprovider", "tests/deploy"], "deploy")
 
 
 def step_e2e(runner, result):

@@ -1,20 +1,14 @@
-// bulk: streams in one or both directions, for a time or for a number of bytes.
-//   down  the visitor receives; after the time it closes, or the size is complete
-//   up    the visitor sends; after the time it sends FIN; the service reports what arrived
-//   both  the two at once on one connection; sizes are exact, and a FIN ends it
-#include <sys/epoll.h>
-#include <sys/socket.h>
-
+// bulk: streams in one or both directions, for a time or for a number of bytes. All connect first
+// and start together; streams of several threads, too.
 #include <algorithm>
-#include <array>
-#include <cerrno>
+#include <barrier>
 #include <memory>
+#include <optional>
 #include <vector>
 
-#include "bench/load/json_line.hpp"
+#include "bench/load/bulk_visitor.hpp"
 #include "bench/load/modes.hpp"
-#include "bench/load/payload.hpp"
-#include "bench/load/sockets.hpp"
+#include "bench/load/run.hpp"
 #include "dataplane/base/check.hpp"
 
 namespace bore::bench {
@@ -31,238 +25,149 @@ Work work_of(const std::string& direction) {
     return Work::both;
 }
 
-class BulkVisitor final : public Handler {
-  public:
-    BulkVisitor(EventLoop& loop, const Endpoint& endpoint, const Opening& opening)
-        : loop_(loop),
-          connection_(connect_now(endpoint)),
-          opening_(opening),
-          sender_(opening.size_bytes),
-          receiver_(opening.size_bytes, opening.verify) {}
+struct Totals {
+    double seconds = 0;
+    std::uint64_t down_bytes = 0;
+    std::uint64_t up_bytes = 0;
+    std::uint64_t lost_bytes = 0;
+    std::uint64_t corrupt_streams = 0;
+    std::optional<std::uint64_t> first_corrupt_offset;
+    std::uint64_t stream_bytes_min = endless;
+    std::uint64_t stream_bytes_max = 0;
 
-    // Says what is wanted; separate from connecting, so that all streams start together.
-    void start() {
-        const auto bytes = opening_.encode();
-        if (::send(connection_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) !=
-            static_cast<ssize_t>(bytes.size())) {
-            die_errno("send the opening");
-        }
-        sending_ = opening_.work != Work::download;
-        loop_.add(connection_.get(), sending_ ? EPOLLIN | EPOLLOUT : EPOLLIN, *this);
-    }
-
-    // The time is over.
-    void stop(bool abrupt) {
-        if (ended_) {
-            return;
-        }
-        stopped_ = true;
-        if (abrupt || opening_.work == Work::download) {
-            return end(!receiver_.mismatched());
-        }
-        finish_sending();
-        ::shutdown(connection_.get(), SHUT_WR);
-    }
-
-    void give_up() {
-        if (!ended_) {
-            end(false);
+    void count(const BulkVisitor& visitor) {
+        const std::uint64_t bytes = visitor.down_bytes() + visitor.up_bytes();
+        down_bytes += visitor.down_bytes();
+        up_bytes += visitor.up_bytes();
+        lost_bytes += visitor.lost_bytes();
+        stream_bytes_min = std::min(stream_bytes_min, bytes);
+        stream_bytes_max = std::max(stream_bytes_max, bytes);
+        if (const auto offset = visitor.first_corrupt_offset()) {
+            ++corrupt_streams;
+            first_corrupt_offset = std::min(first_corrupt_offset.value_or(*offset), *offset);
         }
     }
-
-    void on_ready(std::uint32_t events) override {
-        if (sending_ && (events & EPOLLOUT) != 0) {
-            send_some();
-        }
-        if (!ended_ && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) {
-            receive();
-        }
-    }
-
-    [[nodiscard]] bool ended() const { return ended_; }
-    [[nodiscard]] bool intact() const { return intact_; }
-    [[nodiscard]] std::uint64_t down_bytes() const {
-        return opening_.work == Work::upload ? 0 : receiver_.received_bytes();
-    }
-    [[nodiscard]] std::uint64_t up_bytes() const {
-        return reported_bytes_ > 0 ? reported_bytes_ : sender_.sent_bytes();
-    }
-
-  private:
-    static constexpr int pumps_per_event = 8;  // then the other streams have their turn
-
-    void send_some() {
-        for (int turn = 0; turn < pumps_per_event; ++turn) {
-            switch (sender_.pump(connection_.get())) {
-                case Pump::progress:
-                    break;
-                case Pump::blocked:
-                    return;
-                case Pump::complete:
-                    return finish_sending();
-                default:
-                    return end(false);
-            }
-        }
-    }
-
-    void finish_sending() {
-        sending_ = false;
-        loop_.modify(connection_.get(), EPOLLIN, *this);
-    }
-
-    void receive() {
-        if (opening_.work == Work::upload) {
-            receive_report();
-        } else if (received_all_) {
-            expect_fin();
-        } else {
-            receive_some();
-        }
-    }
-
-    void receive_some() {
-        for (int turn = 0; turn < pumps_per_event; ++turn) {
-            switch (receiver_.pump(connection_.get())) {
-                case Pump::progress:
-                    break;
-                case Pump::blocked:
-                    return;
-                case Pump::complete:
-                    if (opening_.work == Work::download) {
-                        return end(!receiver_.mismatched());
-                    }
-                    received_all_ = true;
-                    return expect_fin();
-                case Pump::ended:
-                    return end(stopped_ && !receiver_.mismatched());
-                case Pump::failed:
-                    return end(false);
-            }
-        }
-    }
-
-    // Both ways: the service sends FIN when it has got everything, and a reset otherwise.
-    void expect_fin() {
-        std::byte surplus{};
-        const ssize_t count = ::recv(connection_.get(), &surplus, 1, 0);
-        if (count >= 0 || errno != EAGAIN) {
-            end(count == 0 && !sending_ && !receiver_.mismatched());
-        }
-    }
-
-    void receive_report() {
-        const ssize_t count = ::recv(connection_.get(), report_.data() + report_filled_,
-                                     report_.size() - report_filled_, 0);
-        if (count <= 0) {
-            return count < 0 && errno == EAGAIN ? void() : end(false);
-        }
-        report_filled_ += static_cast<std::size_t>(count);
-        if (report_filled_ == report_.size()) {
-            const UploadReport report = UploadReport::decode(report_);
-            reported_bytes_ = report.received_bytes;
-            end(report.received_bytes == sender_.sent_bytes() && !report.mismatched);
-        }
-    }
-
-    void end(bool intact) {
-        connection_.reset();
-        sending_ = false;
-        ended_ = true;
-        intact_ = intact;
-    }
-
-    EventLoop& loop_;
-    Descriptor connection_;
-    const Opening opening_;
-    PatternSender sender_;
-    PatternReceiver receiver_;
-    std::array<std::byte, report_size_bytes> report_{};
-    std::size_t report_filled_ = 0;
-    std::uint64_t reported_bytes_ = 0;
-    bool received_all_ = false;
-    bool sending_ = false;
-    bool stopped_ = false;
-    bool ended_ = false;
-    bool intact_ = false;
 };
 
-class Bulk {
+class BulkPart {
   public:
-    explicit Bulk(const BulkOptions& options) {
-        const Endpoint endpoint = resolve(options.to);
-        const Opening opening{.work = work_of(options.direction),
-                              .verify = options.verify,
-                              .size_bytes = options.bytes};
-        for (std::uint32_t index = 0; index < options.streams; ++index) {
-            visitors_.push_back(std::make_unique<BulkVisitor>(loop_, endpoint, opening));
+    BulkPart(Part& part, const BulkOptions& options, std::uint32_t index) : part_(part) {
+        const auto rate = static_cast<std::uint64_t>(options.read_mbit * 1e6 / 8);
+        for (std::uint32_t number = index; number < options.streams;
+             number += options.common.threads) {
+            visitors_.push_back(
+                std::make_unique<BulkVisitor>(part, [this](BulkVisitor&) { ++ended_; }, rate));
+            visitors_.back()->connect({.work = work_of(options.direction),
+                                       .verify = options.verify,
+                                       .stream = static_cast<std::uint16_t>(number),
+                                       .size_bytes = options.bytes});
         }
-    }
-
-    void run(const BulkOptions& options) {
-        const auto all_ended = [this] {
-            return std::ranges::all_of(visitors_, [](const auto& one) { return one->ended(); });
-        };
-        const base::Nanoseconds started = base::monotonic_now();
-        for (const auto& visitor : visitors_) {
-            visitor->start();
-        }
-        if (options.bytes == 0 && !loop_.run_until(started + to_ns(options.seconds), all_ended)) {
+        part_.sweep_with([this](base::Nanoseconds now) {
             for (const auto& visitor : visitors_) {
-                visitor->stop(options.abrupt);
+                visitor->sweep(now);
             }
-        }
-        // What is under way must still arrive, or the whole size must.
-        (void)loop_.run_until(base::monotonic_now() + to_ns(options.patience_seconds), all_ended);
-        elapsed_seconds_ = static_cast<double>(base::monotonic_now() - started) /
-                           static_cast<double>(base::second_ns);
-        for (const auto& visitor : visitors_) {
-            visitor->give_up();
-        }
+        });
     }
 
-    int report(const BulkOptions& options) const {
-        std::uint64_t down_bytes = 0;
-        std::uint64_t up_bytes = 0;
-        std::uint64_t failures = 0;
+    void connect() {
+        (void)part_.run_until(part_.deadline(), [this] {
+            return std::ranges::none_of(
+                visitors_, [](const auto& visitor) { return visitor->is_connecting(); });
+        });
+    }
+
+    void transfer(const BulkOptions& options) {
+        const auto all_ended = [this] { return ended_ == visitors_.size(); };
+        began_at_ = base::monotonic_now();
         for (const auto& visitor : visitors_) {
-            down_bytes += visitor->down_bytes();
-            up_bytes += visitor->up_bytes();
-            failures += visitor->intact() ? 0U : 1U;
+            if (visitor->is_connected()) {
+                visitor->start();
+            }
         }
-        const double gbit = static_cast<double>(down_bytes + up_bytes) * 8 / 1e9;
-        JsonLine()
-            .add("mode", "bulk")
-            .add("direction", options.direction)
-            .add("streams", options.streams)
-            .add("seconds", elapsed_seconds_)
-            .add("bytes", down_bytes + up_bytes)
-            .add("bytes_down", down_bytes)
-            .add("bytes_up", up_bytes)
-            .add("gbit_per_s", gbit / elapsed_seconds_)
-            .add("verified", options.verify)
-            .add("failures", failures)
-            .print();
-        return failures == 0 ? 0 : 1;
+        const base::Nanoseconds until =
+            options.bytes == 0 ? began_at_ + to_ns(options.seconds) : part_.deadline();
+        if (!part_.run_until(until, all_ended)) {
+            // After a signal nobody waits for what is under way.
+            const bool abrupt = options.abrupt || stop_requested();
+            for (const auto& visitor : visitors_) {
+                visitor->stop(abrupt);
+            }
+        }
+        (void)part_.run_until(part_.deadline(), all_ended);
+        ended_at_ = base::monotonic_now();
+    }
+
+    [[nodiscard]] Totals totals() {
+        Totals totals{.seconds = to_seconds(ended_at_ - began_at_)};
+        for (const auto& visitor : visitors_) {
+            if (stop_requested()) {
+                visitor->stop(true);
+            } else {
+                visitor->give_up();
+            }
+            totals.count(*visitor);
+        }
+        return totals;
     }
 
   private:
-    static base::Nanoseconds to_ns(double seconds) {
-        return static_cast<base::Nanoseconds>(seconds * static_cast<double>(base::second_ns));
-    }
-
-    EventLoop loop_;
+    Part& part_;
     std::vector<std::unique_ptr<BulkVisitor>> visitors_;
-    double elapsed_seconds_ = 0;
+    std::size_t ended_ = 0;
+    base::Nanoseconds began_at_ = 0;
+    base::Nanoseconds ended_at_ = 0;
 };
+
+Totals sum(const std::vector<Totals>& parts) {
+    Totals all;
+    for (const Totals& one : parts) {
+        all.seconds = std::max(all.seconds, one.seconds);
+        all.down_bytes += one.down_bytes;
+        all.up_bytes += one.up_bytes;
+        all.lost_bytes += one.lost_bytes;
+        all.corrupt_streams += one.corrupt_streams;
+        all.stream_bytes_min = std::min(all.stream_bytes_min, one.stream_bytes_min);
+        all.stream_bytes_max = std::max(all.stream_bytes_max, one.stream_bytes_max);
+        if (one.first_corrupt_offset) {
+            all.first_corrupt_offset =
+                std::min(all.first_corrupt_offset.value_or(endless), *one.first_corrupt_offset);
+        }
+    }
+    return all;
+}
 
 }  // namespace
 
 int run_bulk(const BulkOptions& options) {
     require_descriptors(options.streams + 64UL);
-    Bulk bulk(options);
-    bulk.run(options);
-    return bulk.report(options);
+    Run run("bulk", options.common, options.bytes == 0 ? options.seconds + 30 : 600);
+    std::vector<Totals> parts(options.common.threads);
+    std::barrier all_connected(options.common.threads);
+    run.on_threads([&](Part& part, std::uint32_t index) {
+        BulkPart bulk(part, options, index);
+        bulk.connect();
+        all_connected.arrive_and_wait();
+        bulk.transfer(options);
+        parts[index] = bulk.totals();
+    });
+    const Totals totals = sum(parts);
+    const std::uint64_t bytes = totals.down_bytes + totals.up_bytes;
+    JsonLine line = run.result(totals.seconds);
+    line.add("direction", options.direction)
+        .add("streams", options.streams)
+        .add("bytes", bytes)
+        .add("bytes_down", totals.down_bytes)
+        .add("bytes_up", totals.up_bytes)
+        .add("gbit_per_s", static_cast<double>(bytes) * 8 / 1e9 / totals.seconds)
+        .add("verified", options.verify)
+        .add("lost_bytes", totals.lost_bytes)
+        .add("corrupt_streams", totals.corrupt_streams)
+        .add("first_corrupt_offset", totals.first_corrupt_offset
+                                         ? static_cast<std::int64_t>(*totals.first_corrupt_offset)
+                                         : std::int64_t{-1})
+        .add("stream_bytes_min", totals.stream_bytes_min)
+        .add("stream_bytes_max", totals.stream_bytes_max);
+    return run.finish(line, bytes > 0);
 }
 
 }  // namespace bore::bench

@@ -7,44 +7,63 @@
 
 #include <cerrno>
 #include <cstring>
-#include <span>
 
 namespace bore::bench {
 
-ExchangeVisitor::ExchangeVisitor(EventLoop& loop, const Endpoint& endpoint, const Opening& opening,
-                                 ExchangeOwner& owner)
-    : loop_(loop),
-      endpoint_(endpoint),
-      owner_(owner),
-      request_(opening_size_bytes + opening.request_bytes()),
-      response_(opening.response_bytes()),
-      expected_(opening.response_bytes()) {
-    const auto bytes = opening.encode();
-    std::memcpy(request_.data(), bytes.data(), bytes.size());
-    fill_with_pattern(std::span(request_).subspan(opening_size_bytes));
-    fill_with_pattern(expected_);
-}
-
-void ExchangeVisitor::connect() {
-    began_at_ = base::monotonic_now();
-    connection_ = start_connect(endpoint_);
+void ExchangeVisitor::connect(bool with_request) {
+    began_at_ = progress_at_ = base::monotonic_now();
     connecting_ = true;
-    awaiting_ = true;
-    sent_bytes_ = 0;
-    received_bytes_ = 0;
-    loop_.add(connection_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, *this);
+    awaiting_ = with_request;
+    peer_ended_ = false;
+    const std::uint64_t request_bytes = with_request ? opening_.lower() : 0;
+    const std::uint64_t response_bytes = with_request ? opening_.upper() : 0;
+    sender_ = PatternSender(opening_.begin(Direction::up), request_bytes);
+    sender_.open_with(opening_.encode());
+    receiver_ = PatternReceiver(opening_.begin(Direction::down), response_bytes, true);
+    std::expected<Descriptor, int> connection = part_.dialer.dial();
+    if (!connection) {
+        // Later, because the owner may connect again at once, and that would be recursion.
+        part_.loop.call_at(began_at_, [this, error = connection.error()] {
+            connecting_ = false;
+            fail(reason_of_connect(error), std::strerror(error));
+        });
+        return;
+    }
+    connection_ = std::move(*connection);
+    part_.loop.add(connection_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, *this);
 }
 
 void ExchangeVisitor::send_request() {
-    began_at_ = base::monotonic_now();
-    sent_bytes_ = opening_size_bytes;
-    received_bytes_ = 0;
+    began_at_ = progress_at_ = base::monotonic_now();
+    sender_.extend(opening_.lower());
+    receiver_.extend(opening_.upper());
     awaiting_ = true;
     send_rest();
+    // Its event has passed, together with the last response.
+    if (is_open() && peer_ended_) {
+        receive();
+    }
 }
 
 void ExchangeVisitor::close() {
-    connection_.reset();
+    if (connection_.valid()) {
+        connection_.reset();
+        part_.live.held.set(part_.live.held.get() - (connecting_ ? 0 : 1));
+    }
+    connecting_ = false;
+    awaiting_ = false;
+}
+
+void ExchangeVisitor::sweep(base::Nanoseconds now) {
+    if (is_open() && !is_idle() && part_.has_stalled(progress_at_, now)) {
+        fail(Reason::stalled, connecting_ ? "no answer to a connect" : "no response");
+    }
+}
+
+void ExchangeVisitor::give_up() {
+    if (is_open() && !is_idle()) {
+        fail(Reason::stalled, "not complete at the end");
+    }
 }
 
 void ExchangeVisitor::on_ready(std::uint32_t events) {
@@ -52,12 +71,13 @@ void ExchangeVisitor::on_ready(std::uint32_t events) {
         if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) == 0) {
             return;
         }
-        if (connect_error(connection_.get()) != 0) {
-            return fail();
+        if (const int error = connect_error(connection_.get()); error != 0) {
+            return fail(reason_of_connect(error), std::strerror(error));
         }
-        connecting_ = false;
+        on_connected();
     }
-    if (sent_bytes_ < request_.size()) {
+    peer_ended_ |= (events & EPOLLRDHUP) != 0;
+    if (is_open() && !sender_.complete()) {
         send_rest();
     }
     if (is_open() && (events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0) {
@@ -65,47 +85,62 @@ void ExchangeVisitor::on_ready(std::uint32_t events) {
     }
 }
 
+void ExchangeVisitor::on_connected() {
+    connecting_ = false;
+    progress_at_ = base::monotonic_now();
+    part_.live.connections.add(1);
+    part_.live.held.add(1);
+    owner_.on_connected(*this, progress_at_ - began_at_);
+}
+
 void ExchangeVisitor::send_rest() {
-    while (sent_bytes_ < request_.size()) {
-        const ssize_t sent = ::send(connection_.get(), request_.data() + sent_bytes_,
-                                    request_.size() - sent_bytes_, MSG_NOSIGNAL);
-        if (sent < 0) {
-            if (errno != EAGAIN) {
-                fail();
-            }
-            return;
+    while (!sender_.complete()) {
+        switch (sender_.pump(connection_.get())) {
+            case Pump::blocked:
+                return;
+            case Pump::failed:
+                return fail(reason_of_stream(errno), std::strerror(errno));
+            default:
+                progress_at_ = base::monotonic_now();
         }
-        sent_bytes_ += static_cast<std::size_t>(sent);
     }
 }
 
 void ExchangeVisitor::receive() {
-    while (received_bytes_ < response_.size()) {
-        const ssize_t count = ::recv(connection_.get(), response_.data() + received_bytes_,
-                                     response_.size() - received_bytes_, 0);
-        if (count <= 0) {
-            if (count == 0 || errno != EAGAIN) {
-                fail();
-            }
-            return;
+    while (!receiver_.complete()) {
+        switch (receiver_.pump(connection_.get())) {
+            case Pump::blocked:
+                return;
+            case Pump::ended:
+                return fail(Reason::cut, "the connection ended before the response");
+            case Pump::failed:
+                return fail(reason_of_stream(errno), std::strerror(errno));
+            default:
+                progress_at_ = base::monotonic_now();
         }
-        received_bytes_ += static_cast<std::size_t>(count);
+        if (receiver_.first_mismatch()) {
+            return fail(Reason::corrupt, "a response differs");
+        }
     }
     awaiting_ = false;
-    if (response_ != expected_) {
-        return fail();
-    }
+    part_.live.requests.add(1);
     owner_.on_response(*this, began_at_);
 }
 
 void ExchangeVisitor::expect_silence() {
     std::byte surplus{};
-    if (::recv(connection_.get(), &surplus, 1, 0) >= 0 || errno != EAGAIN) {
-        fail();
+    const ssize_t count = ::recv(connection_.get(), &surplus, 1, 0);
+    if (count > 0) {
+        fail(Reason::corrupt, "a byte that nobody asked for");
+    } else if (count == 0) {
+        fail(Reason::cut, "the connection ended between two requests");
+    } else if (errno != EAGAIN) {
+        fail(reason_of_stream(errno), std::strerror(errno));
     }
 }
 
-void ExchangeVisitor::fail() {
+void ExchangeVisitor::fail(Reason reason, const char* what) {
+    part_.fail(reason, what);
     close();
     owner_.on_failure(*this);
 }

@@ -2,6 +2,7 @@
 #include "bench/load/payload.hpp"
 
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -47,17 +48,25 @@ std::vector<std::byte> make_pattern() {
     return pattern;
 }
 
-bool known_work(std::uint8_t letter) {
-    return letter == 'U' || letter == 'D' || letter == 'B' || letter == 'R';
+bool is_work(std::uint8_t letter) {
+    return letter == 'U' || letter == 'D' || letter == 'B' || letter == 'R' || letter == 'F';
 }
 
 }  // namespace
+
+std::uint64_t Opening::begin(Direction direction) const {
+    // A stride that is prime to the period: neighbours begin far apart, no two streams together.
+    const std::uint64_t place = std::uint64_t{stream} * 4'093;
+    return direction == Direction::up ? place : place + pattern_period_bytes / 2;
+}
 
 std::array<std::byte, opening_size_bytes> Opening::encode() const {
     std::array<std::byte, opening_size_bytes> bytes{};
     std::memcpy(bytes.data(), magic.data(), magic.size());
     bytes[4] = static_cast<std::byte>(work);
     bytes[5] = static_cast<std::byte>((verify ? 1 : 0) | (acknowledge_at_once ? 2 : 0));
+    bytes[6] = static_cast<std::byte>(stream & 0xff);
+    bytes[7] = static_cast<std::byte>(stream >> 8);
     put_u64(std::span(bytes).subspan<8, 8>(), size_bytes);
     return bytes;
 }
@@ -68,62 +77,70 @@ std::optional<Opening> Opening::decode(std::span<const std::byte> bytes) {
         return std::nullopt;
     }
     const auto letter = static_cast<std::uint8_t>(bytes[4]);
-    if (!known_work(letter)) {
+    if (!is_work(letter)) {
         return std::nullopt;
     }
-    return Opening{.work = static_cast<Work>(letter),
-                   .verify = (bytes[5] & std::byte{1}) != std::byte{0},
-                   .acknowledge_at_once = (bytes[5] & std::byte{2}) != std::byte{0},
-                   .size_bytes = get_u64(bytes.subspan<8, 8>())};
+    const auto high = static_cast<unsigned>(bytes[7]);
+    const Opening opening{
+        .work = static_cast<Work>(letter),
+        .verify = (bytes[5] & std::byte{1}) != std::byte{0},
+        .acknowledge_at_once = (bytes[5] & std::byte{2}) != std::byte{0},
+        .stream = static_cast<std::uint16_t>(high << 8 | static_cast<unsigned>(bytes[6])),
+        .size_bytes = get_u64(bytes.subspan<8, 8>())};
+    const bool needs_sizes = opening.work == Work::requests;
+    if (needs_sizes && (opening.lower() == 0 || opening.upper() == 0)) {
+        return std::nullopt;
+    }
+    return opening;
 }
 
 std::array<std::byte, report_size_bytes> UploadReport::encode() const {
     std::array<std::byte, report_size_bytes> bytes{};
     put_u64(std::span(bytes).subspan<0, 8>(), received_bytes);
-    put_u64(std::span(bytes).subspan<8, 8>(), mismatched ? 1 : 0);
+    put_u64(std::span(bytes).subspan<8, 8>(), first_mismatch ? *first_mismatch + 1 : 0);
     return bytes;
 }
 
 UploadReport UploadReport::decode(std::span<const std::byte, report_size_bytes> bytes) {
-    return {.received_bytes = get_u64(bytes.subspan<0, 8>()),
-            .mismatched = get_u64(bytes.subspan<8, 8>()) != 0};
+    UploadReport report{.received_bytes = get_u64(bytes.subspan<0, 8>())};
+    if (const std::uint64_t place = get_u64(bytes.subspan<8, 8>()); place > 0) {
+        report.first_mismatch = place - 1;
+    }
+    return report;
 }
 
-std::span<const std::byte> pattern_at(std::uint64_t offset, std::size_t length) {
+std::span<const std::byte> pattern_at(std::uint64_t place, std::size_t length) {
     static const std::vector<std::byte> pattern = make_pattern();
     BORE_CHECK(length <= chunk_size_bytes, "a piece of the pattern is at most one chunk");
-    return std::span(pattern).subspan(offset % pattern_period_bytes, length);
-}
-
-void fill_with_pattern(std::span<std::byte> target) {
-    for (std::size_t at = 0; at < target.size(); at += chunk_size_bytes) {
-        const std::size_t length = std::min(chunk_size_bytes, target.size() - at);
-        std::memcpy(target.data() + at, pattern_at(at, length).data(), length);
-    }
+    return std::span(pattern).subspan(place % pattern_period_bytes, length);
 }
 
 Pump PatternSender::pump(int descriptor) {
-    std::size_t length = chunk_size_bytes;
-    if (limit_bytes_ != 0) {
-        length =
-            static_cast<std::size_t>(std::min<std::uint64_t>(length, limit_bytes_ - sent_bytes_));
-    }
-    const std::span<const std::byte> piece = pattern_at(sent_bytes_, length);
-    const ssize_t sent = ::send(descriptor, piece.data(), piece.size(), MSG_NOSIGNAL);
+    const auto length = static_cast<std::size_t>(
+        std::min<std::uint64_t>(chunk_size_bytes, limit_bytes_ - sent_bytes_));
+    const std::span<const std::byte> piece = pattern_at(begin_ + sent_bytes_, length);
+    std::byte* opening = opening_.data() + (opening_.size() - opening_left_);
+    iovec parts[2] = {
+        {.iov_base = opening, .iov_len = opening_left_},
+        {.iov_base = const_cast<std::byte*>(piece.data()), .iov_len = piece.size()},
+    };
+    msghdr message{};
+    message.msg_iov = opening_left_ > 0 ? parts : parts + 1;
+    message.msg_iovlen = opening_left_ > 0 ? 2 : 1;
+    const ssize_t sent = ::sendmsg(descriptor, &message, MSG_NOSIGNAL);
     if (sent < 0) {
         return errno == EAGAIN || errno == EINTR ? Pump::blocked : Pump::failed;
     }
-    sent_bytes_ += static_cast<std::uint64_t>(sent);
-    return limit_bytes_ != 0 && sent_bytes_ == limit_bytes_ ? Pump::complete : Pump::progress;
+    const std::size_t of_opening = std::min(opening_left_, static_cast<std::size_t>(sent));
+    opening_left_ -= of_opening;
+    sent_bytes_ += static_cast<std::uint64_t>(sent) - of_opening;
+    return complete() ? Pump::complete : Pump::progress;
 }
 
-Pump PatternReceiver::pump(int descriptor) {
-    static std::vector<std::byte> buffer(1024UL * 1024);
-    std::size_t length = verify_ ? chunk_size_bytes : buffer.size();
-    if (limit_bytes_ != 0) {
-        length = static_cast<std::size_t>(
-            std::min<std::uint64_t>(length, limit_bytes_ - received_bytes_));
-    }
+Pump PatternReceiver::pump(int descriptor, std::uint64_t most) {
+    thread_local std::vector<std::byte> buffer(1024UL * 1024);
+    const std::uint64_t room = verify_ ? chunk_size_bytes : buffer.size();
+    const auto length = static_cast<std::size_t>(std::min({room, missing_bytes(), most}));
     const ssize_t count = ::recv(descriptor, buffer.data(), length, verify_ ? 0 : MSG_TRUNC);
     if (count < 0) {
         return errno == EAGAIN || errno == EINTR ? Pump::blocked : Pump::failed;
@@ -131,13 +148,19 @@ Pump PatternReceiver::pump(int descriptor) {
     if (count == 0) {
         return Pump::ended;
     }
-    const auto received = static_cast<std::size_t>(count);
-    if (verify_) {
-        const std::span<const std::byte> expected = pattern_at(received_bytes_, received);
-        mismatched_ |= std::memcmp(buffer.data(), expected.data(), received) != 0;
+    take(std::span(buffer).first(static_cast<std::size_t>(count)));
+    return complete() ? Pump::complete : Pump::progress;
+}
+
+void PatternReceiver::take(std::span<const std::byte> bytes) {
+    if (verify_ && !first_mismatch_) {
+        const auto expected = pattern_at(begin_ + received_bytes_, bytes.size());
+        if (std::memcmp(bytes.data(), expected.data(), bytes.size()) != 0) {
+            const auto [at, _] = std::ranges::mismatch(bytes, expected);
+            first_mismatch_ = received_bytes_ + static_cast<std::uint64_t>(at - bytes.begin());
+        }
     }
-    received_bytes_ += received;
-    return limit_bytes_ != 0 && received_bytes_ == limit_bytes_ ? Pump::complete : Pump::progress;
+    received_bytes_ += bytes.size();
 }
 
 }  // namespace bore::bench

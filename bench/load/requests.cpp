@@ -1,96 +1,44 @@
-// rr: a closed loop of requests and responses on every connection. Latencies count after the
-// warm-up (the first 16 segments of a connection are acknowledged at once by Linux, which hides
-// what delayed acknowledgements cost); all requests are reported, for CPU per request.
-#include <memory>
+// rr: requests and responses on connections that stay, closed loop or at a rate (request_load.hpp).
 #include <vector>
 
-#include "bench/load/exchange.hpp"
-#include "bench/load/json_line.hpp"
-#include "bench/load/latency.hpp"
 #include "bench/load/modes.hpp"
+#include "bench/load/request_load.hpp"
+#include "bench/load/run.hpp"
 
 namespace bore::bench {
-namespace {
-
-class Requests final : public ExchangeOwner {
-  public:
-    explicit Requests(const RequestsOptions& options) : endpoint_(resolve(options.to)) {
-        response_bytes_ = options.response_bytes > 0 ? options.response_bytes : options.size_bytes;
-        Opening opening{.acknowledge_at_once = options.service_quickack};
-        opening.set_request_sizes(options.size_bytes, response_bytes_);
-        const base::Nanoseconds started = base::monotonic_now();
-        measure_from_ = started + to_ns(options.warmup_seconds);
-        ends_at_ = measure_from_ + to_ns(options.seconds);
-        for (std::uint32_t index = 0; index < options.connections; ++index) {
-            visitors_.push_back(
-                std::make_unique<ExchangeVisitor>(loop_, endpoint_, opening, *this));
-            visitors_.back()->connect();
-        }
-        // Past the end a response may still be under way; 10 s without it is a failure.
-        const bool finished = loop_.run_until(ends_at_ + to_ns(10), [this] {
-            return failures_ > 0 || finished_ == visitors_.size();
-        });
-        failures_ += finished ? 0U : 1U;
-    }
-
-    void on_response(ExchangeVisitor& visitor, base::Nanoseconds began_at) override {
-        const base::Nanoseconds now = base::monotonic_now();
-        ++total_;
-        if (now >= ends_at_) {
-            ++finished_;
-            return visitor.close();
-        }
-        if (began_at >= measure_from_) {
-            latencies_.record(now - began_at);
-        }
-        visitor.send_request();
-    }
-
-    void on_failure(ExchangeVisitor&) override { ++failures_; }
-
-    int report(const RequestsOptions& options) {
-        JsonLine()
-            .add("mode", "rr")
-            .add("connections", options.connections)
-            .add("size_bytes", options.size_bytes)
-            .add("response_bytes", response_bytes_)
-            .add("seconds", options.seconds)
-            .add("requests", latencies_.count())
-            .add("requests_total", total_)
-            .add("requests_per_s", static_cast<double>(latencies_.count()) / options.seconds)
-            .add("p50_us", latencies_.percentile_us(50))
-            .add("p90_us", latencies_.percentile_us(90))
-            .add("p99_us", latencies_.percentile_us(99))
-            .add("p999_us", latencies_.percentile_us(99.9))
-            .add("max_us", latencies_.percentile_us(100))
-            .add("failures", failures_)
-            .print();
-        return failures_ == 0 ? 0 : 1;
-    }
-
-  private:
-    static base::Nanoseconds to_ns(double seconds) {
-        return static_cast<base::Nanoseconds>(seconds * static_cast<double>(base::second_ns));
-    }
-
-    EventLoop loop_;
-    const Endpoint endpoint_;
-    std::vector<std::unique_ptr<ExchangeVisitor>> visitors_;
-    Latencies latencies_;
-    std::uint32_t response_bytes_ = 0;
-    base::Nanoseconds measure_from_ = 0;
-    base::Nanoseconds ends_at_ = 0;
-    std::uint64_t total_ = 0;
-    std::uint64_t finished_ = 0;
-    std::uint64_t failures_ = 0;
-};
-
-}  // namespace
 
 int run_requests(const RequestsOptions& options) {
     require_descriptors(options.connections + 64UL);
-    Requests run(options);
-    return run.report(options);
+    Run run("rr", options.common, options.warmup_seconds + options.seconds + 30);
+    std::vector<RequestFigures> parts(options.common.threads);
+    run.on_threads([&](Part& part, std::uint32_t index) {
+        RequestLoad load(part, options, index);
+        load.start();
+        (void)part.run_until(part.deadline(), [&load] { return load.is_done(); });
+        load.finish();
+        parts[index] = load.figures();
+    });
+    RequestFigures all;
+    for (const RequestFigures& one : parts) {
+        all.add(one);
+    }
+    JsonLine line = run.result(all.seconds);
+    line.add("connections", options.connections)
+        .add("size_bytes", options.size_bytes)
+        .add("response_bytes", options.response_size())
+        .add("rate", options.rate)
+        .add("requests", all.latency.count() - all.unanswered)
+        .add("requests_total", all.total)
+        .add("requests_per_s", static_cast<double>(all.in_window) / all.seconds);
+    all.latency.add_to(line);
+    if (options.rate > 0) {
+        line.add("unanswered", all.unanswered)
+            .add("service_p50_us", all.from_sending.percentile_us(50))
+            .add("service_p99_us", all.from_sending.percentile_us(99))
+            .add("late_p99_us", all.lateness.percentile_us(99))
+            .add("late_max_us", all.lateness.percentile_us(100));
+    }
+    return run.finish(line, all.total > 0);
 }
 
 }  // namespace bore::bench

@@ -3,10 +3,10 @@
 
 #include <netdb.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -15,8 +15,12 @@
 namespace bore::bench {
 namespace {
 
+// With the ports of each, nearly two million connections.
+constexpr std::uint32_t most_loopback_sources = 64;
+
+// An option that cannot be set on a connection whose peer is gone already is none of our trouble.
 void set_option(int descriptor, int level, int name, int value) {
-    if (::setsockopt(descriptor, level, name, &value, sizeof value) != 0) {
+    if (::setsockopt(descriptor, level, name, &value, sizeof value) != 0 && errno != EINVAL) {
         die_errno("setsockopt");
     }
 }
@@ -25,32 +29,14 @@ const sockaddr* as_sockaddr(const sockaddr_storage& storage) {
     return reinterpret_cast<const sockaddr*>(&storage);
 }
 
-}  // namespace
-
-void die(const std::string& what) {
-    std::fprintf(stderr, "bore-load: %s\n", what.c_str());
-    std::exit(1);
-}
-
-void die_errno(const std::string& what) {
-    die(what + ": " + std::strerror(errno));
-}
-
-Endpoint resolve(const std::string& text) {
-    const std::size_t colon = text.rfind(':');
-    if (colon == std::string::npos) {
-        die("'" + text + "' is not HOST:PORT");
-    }
-    std::string host = text.substr(0, colon);
-    if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
-        host = host.substr(1, host.size() - 2);
-    }
+Endpoint look_up(const std::string& text, const std::string& host, const char* port, int flags) {
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = flags;
     addrinfo* found = nullptr;
-    const int verdict = ::getaddrinfo(host.c_str(), text.c_str() + colon + 1, &hints, &found);
+    const int verdict = ::getaddrinfo(host.c_str(), port, &hints, &found);
     if (verdict != 0) {
-        die("cannot resolve '" + text + "': " + ::gai_strerror(verdict));
+        die("cannot resolve '" + text + "': " + ::gai_strerror(verdict), status_usage);
     }
     Endpoint endpoint;
     std::memcpy(&endpoint.address, found->ai_addr, found->ai_addrlen);
@@ -60,13 +46,52 @@ Endpoint resolve(const std::string& text) {
     return endpoint;
 }
 
-Descriptor listen_on(const Endpoint& endpoint, std::uint16_t& port) {
+std::string without_brackets(const std::string& host) {
+    const bool bracketed = host.size() >= 2 && host.front() == '[' && host.back() == ']';
+    return bracketed ? host.substr(1, host.size() - 2) : host;
+}
+
+}  // namespace
+
+void die(const std::string& what, int status) {
+    std::fprintf(stderr, "bore-load: %s\n", what.c_str());
+    std::exit(status);
+}
+
+void die_errno(const std::string& what) {
+    die(what + ": " + std::strerror(errno));
+}
+
+Endpoint resolve(const std::string& text) {
+    const std::size_t colon = text.rfind(':');
+    if (colon == std::string::npos || colon == 0 || colon + 1 == text.size()) {
+        die("'" + text + "' is not HOST:PORT; write for example 127.0.0.1:80 or [::1]:80",
+            status_usage);
+    }
+    const std::string port = text.substr(colon + 1);
+    // getaddrinfo would take 65536 for 0.
+    if (port.size() > 5 ||
+        !std::ranges::all_of(port, [](char c) { return c >= '0' && c <= '9'; }) ||
+        std::stoul(port) > 65'535) {
+        die("'" + text + "': the port is a number from 0 to 65535", status_usage);
+    }
+    return look_up(text, without_brackets(text.substr(0, colon)), port.c_str(), AI_NUMERICSERV);
+}
+
+Endpoint resolve_source(const std::string& text) {
+    return look_up(text, without_brackets(text), nullptr, AI_NUMERICHOST);
+}
+
+Descriptor listen_on(const Endpoint& endpoint, bool shared, std::uint16_t& port) {
     Descriptor listener(
         ::socket(endpoint.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (!listener.valid()) {
         die_errno("socket");
     }
     set_option(listener.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+    if (shared) {
+        set_option(listener.get(), SOL_SOCKET, SO_REUSEPORT, 1);
+    }
     if (::bind(listener.get(), as_sockaddr(endpoint.address), endpoint.length) != 0) {
         die_errno("bind " + endpoint.text);
     }
@@ -83,18 +108,58 @@ Descriptor listen_on(const Endpoint& endpoint, std::uint16_t& port) {
     return listener;
 }
 
-Descriptor start_connect(const Endpoint& endpoint) {
+std::expected<Descriptor, int> Dialer::dial() {
+    for (std::uint32_t tried = 1;; ++tried) {
+        const Endpoint* source = sources_.empty() ? nullptr : &sources_[next_++ % sources_.size()];
+        std::expected<Descriptor, int> connection = dial_from(source);
+        if (connection || connection.error() != EADDRNOTAVAIL || tried == most_loopback_sources ||
+            !take_next_loopback_source()) {
+            return connection;
+        }
+    }
+}
+
+std::expected<Descriptor, int> Dialer::dial_from(const Endpoint* source) const {
     Descriptor descriptor(
-        ::socket(endpoint.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+        ::socket(target_.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (!descriptor.valid()) {
-        die_errno("socket");
+        return std::unexpected(errno);
     }
     set_option(descriptor.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-    if (::connect(descriptor.get(), as_sockaddr(endpoint.address), endpoint.length) != 0 &&
+    if (source != nullptr) {
+        // The port is chosen by connect(), which may give the same one towards another target.
+        set_option(descriptor.get(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+        if (::bind(descriptor.get(), as_sockaddr(source->address), source->length) != 0) {
+            return std::unexpected(errno);
+        }
+    }
+    if (::connect(descriptor.get(), as_sockaddr(target_.address), target_.length) != 0 &&
         errno != EINPROGRESS) {
-        die_errno("connect " + endpoint.text);
+        return std::unexpected(errno);
     }
     return descriptor;
+}
+
+bool Dialer::take_next_loopback_source() {
+    sockaddr_in address{};
+    const bool chosen_by_user = !sources_.empty() && !has_loopback_source_;
+    if (target_.address.ss_family != AF_INET || chosen_by_user) {
+        return false;
+    }
+    std::memcpy(&address, &target_.address, sizeof address);
+    if (ntohl(address.sin_addr.s_addr) >> 24 != 127) {
+        return false;
+    }
+    // Round and round: the ports of the first are free again when the last has run out.
+    loopback_source_ = (loopback_source_ + 1) % most_loopback_sources;
+    has_loopback_source_ = true;
+    address.sin_port = 0;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK + loopback_source_);
+    Endpoint source;
+    std::memcpy(&source.address, &address, sizeof address);
+    source.length = sizeof address;
+    sources_ = {source};
+    return true;
 }
 
 int connect_error(int descriptor) {
@@ -106,26 +171,12 @@ int connect_error(int descriptor) {
     return error;
 }
 
-Descriptor connect_now(const Endpoint& endpoint) {
-    Descriptor descriptor = start_connect(endpoint);
-    pollfd wait{.fd = descriptor.get(), .events = POLLOUT, .revents = 0};
-    if (::poll(&wait, 1, 10'000) != 1) {
-        die("connect " + endpoint.text + ": no answer within 10 s");
-    }
-    if (const int error = connect_error(descriptor.get()); error != 0) {
-        errno = error;
-        die_errno("connect " + endpoint.text);
-    }
-    return descriptor;
-}
-
-Descriptor accept_one(int listener) {
+std::expected<Descriptor, int> accept_one(int listener) {
     Descriptor descriptor(::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (descriptor.valid()) {
-        set_option(descriptor.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-    } else if (errno == EMFILE || errno == ENFILE) {
-        die_errno("accept");
+    if (!descriptor.valid()) {
+        return std::unexpected(errno);
     }
+    set_option(descriptor.get(), IPPROTO_TCP, TCP_NODELAY, 1);
     return descriptor;
 }
 
@@ -144,6 +195,13 @@ void require_descriptors(std::uint64_t needed) {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) {
         die_errno("getrlimit");
+    }
+    if (needed > limit.rlim_max) {
+        // The privileged may.
+        const rlimit higher{.rlim_cur = needed, .rlim_max = needed};
+        if (::setrlimit(RLIMIT_NOFILE, &higher) == 0) {
+            return;
+        }
     }
     limit.rlim_cur = limit.rlim_max;
     if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) {

@@ -57,6 +57,10 @@ int main(int argc, char** argv) {
     CLI::App& memory = *app.add_subcommand("memory", "bytes per flow, duration of installs");
     add_table(look_up, table);
     add_table(memory, table);
+    CLI::App& calls = *app.add_subcommand("handoff-calls", "the system calls of hand-offs");
+    HandoffCallsOptions handoff_calls;
+    calls.add_option("--pairs", handoff_calls.pair_count)->check(CLI::Range(1, 100'000));
+    calls.add_option("--at-once", handoff_calls.at_once)->check(CLI::Range(1, 4'096));
     PcapOptions pcap;
     ForwardOptions forward;
     add_forward(app, forward);
@@ -67,6 +71,9 @@ int main(int argc, char** argv) {
     }
     if (app.got_subcommand(&memory)) {
         return run_memory(table);
+    }
+    if (app.got_subcommand(&calls)) {
+        return run_handoff_calls(handoff_calls);
     }
     if (app.got_subcommand("forward")) {
         return run_forward(forward);

@@ -45,4 +45,11 @@ struct ForwardOptions {
 };
 int run_forward(const ForwardOptions& options);
 
+struct HandoffCallsOptions {
+    std::uint32_t pair_count{500};
+    std::uint32_t at_once{64};  // pairs that go through each step together
+};
+// The system calls of hand-offs, without a relay around them.
+int run_handoff_calls(const HandoffCallsOptions& options);
+
 }  // namespace bore::bench

@@ -14,6 +14,7 @@ namespace {
 constexpr std::size_t max_bind_address_count = 64;
 constexpr std::size_t max_cpu_count = 1024;
 constexpr std::size_t max_port_count = 65536;
+constexpr std::size_t max_text_count = 256;
 constexpr std::size_t max_text_size_bytes = 4096;
 constexpr std::size_t max_shown_size_bytes = 160;
 
@@ -51,6 +52,11 @@ const Names<PacketPath>& names_of(PacketPath) {
 const Names<PacketIdle>& names_of(PacketIdle) {
     static const Names<PacketIdle> names = {
         {"spin", PacketIdle::spin}, {"pause", PacketIdle::pause}, {"sleep", PacketIdle::sleep}};
+    return names;
+}
+
+const Names<Stats>& names_of(Stats) {
+    static const Names<Stats> names = {{"on", Stats::on}, {"off", Stats::off}};
     return names;
 }
 
@@ -271,6 +277,18 @@ Parsed parse(const KeyInfo& key, const Items& items, Cpus* field) {
     return parse_numbers(key, items, max_cpu_count, field);
 }
 
+Parsed parse(const KeyInfo& key, const Items& items, Texts* field) {
+    const bool fits = std::all_of(items.begin(), items.end(), [](const std::string& item) {
+        return !item.empty() && item.size() <= max_text_size_bytes &&
+               is_utf8_without_controls(item);
+    });
+    if (!fits || items.size() > max_text_count) {
+        return broken(key, field);
+    }
+    *field = items;
+    return {};
+}
+
 template <Choice Enum>
 Parsed parse(const KeyInfo& key, const Items& items, Enum* field) {
     for (const auto& [name, value] : names_of(Enum{})) {
@@ -485,6 +503,15 @@ struct Described<Cpus> {
     static constexpr std::string_view placeholder = "CPU";
 };
 
+template <>
+struct Described<Texts> {
+    static std::string wanted(const KeyInfo&) {
+        return "a list of at most " + std::to_string(max_text_count) +
+               " texts of UTF-8 without control characters";
+    }
+    static constexpr std::string_view placeholder = "TEXT";
+};
+
 template <class Pointer>
 using Value = std::remove_pointer_t<Pointer>;
 
@@ -512,7 +539,8 @@ bool is_list(const Field& field) {
            std::holds_alternative<std::vector<Prefix>*>(field) ||
            std::holds_alternative<std::vector<PacketPort>*>(field) ||
            std::holds_alternative<std::vector<PathRule>*>(field) ||
-           std::holds_alternative<Ports*>(field) || std::holds_alternative<Cpus*>(field);
+           std::holds_alternative<Ports*>(field) || std::holds_alternative<Cpus*>(field) ||
+           std::holds_alternative<Texts*>(field);
 }
 
 std::string placeholder(const KeyInfo& key, const Field& field) {

@@ -22,14 +22,15 @@ namespace bore::config {
 // Strong names for the lists of numbers, which differ in what a person may write.
 using Ports = std::vector<std::uint16_t>;
 using Cpus = std::vector<std::uint32_t>;
+using Texts = std::vector<std::string>;
 
 // A pointer to the member a row describes. Its type decides how text becomes a value.
 using Field =
     std::variant<bool*, std::uint16_t*, std::uint32_t*, std::optional<std::uint32_t>*, std::string*,
                  std::optional<std::string>*, std::optional<PortRange>*, std::vector<IpAddress>*,
-                 std::vector<Prefix>*, Ports*, Cpus*, std::vector<PacketPort>*,
+                 std::vector<Prefix>*, Ports*, Cpus*, Texts*, std::vector<PacketPort>*,
                  std::vector<PathRule>*, AuthDialect*, StreamDriver*, EngineChoice*, PacketPath*,
-                 PacketIdle*, LogLevel*, LogFormat*>;
+                 PacketIdle*, Stats*, LogLevel*, LogFormat*>;
 
 enum class Reload : std::uint8_t { no, yes };
 

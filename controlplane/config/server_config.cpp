@@ -195,6 +195,14 @@ PacketPath packet_path(const ServerConfig& config, std::uint16_t port) {
     return config.packet_path;
 }
 
+std::string stats_name(const ServerConfig& config) {
+    const ServerConfig defaults;
+    const bool unnamed = config.server_id == defaults.server_id;
+    return unnamed && config.control_port != defaults.control_port
+               ? config.server_id + "-" + std::to_string(config.control_port)
+               : config.server_id;
+}
+
 std::uint32_t worker_count(const ServerConfig& config, std::uint32_t core_count) {
     if (config.workers) {
         return *config.workers;

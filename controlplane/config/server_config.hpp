@@ -91,6 +91,10 @@ struct ServerConfig {
     std::optional<std::string> packet_user;  // after start; empty = the same user
     std::optional<std::string> packet_eal;
 
+    // Statistics
+    Stats stats = Stats::on;
+    std::optional<std::string> stats_group;
+
     // Log
     LogLevel log_level = LogLevel::info;     // R
     LogFormat log_format = LogFormat::text;  // R
@@ -152,6 +156,10 @@ struct ReloadedServer {
 [[nodiscard]] bool is_reserved_port(const ServerConfig& config, std::uint16_t port);
 // workers; else one per entry of cpus; else max(1, core_count - 1).
 [[nodiscard]] std::uint32_t worker_count(const ServerConfig& config, std::uint32_t core_count);
+// The name of the statistics in shared memory behind "bore-": server_id. A relay that nobody named
+// has its control port added unless that is the usual one, so that two of them can run beside each
+// other as ever.
+[[nodiscard]] std::string stats_name(const ServerConfig& config);
 // The path of a new tunnel on this port: the first rule that fits, else packet_path.
 [[nodiscard]] PacketPath packet_path(const ServerConfig& config, std::uint16_t port);
 

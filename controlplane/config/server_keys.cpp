@@ -382,6 +382,23 @@ Table packet_keys() {
     };
 }
 
+Table statistics_keys() {
+    constexpr std::string_view group = "Statistics";
+    return {
+        {{.group = group,
+          .name = "stats",
+          .help =
+              "Keep the statistics in shared memory, /dev/shm/bore-SERVER_ID, for bore-exporter "
+              "and borectl."},
+         field_of<ServerConfig, &ServerConfig::stats>},
+        {{.group = group,
+          .name = "stats-group",
+          .help = "Group that may read them; none = the group that the relay runs as.",
+          .placeholder = "GROUP"},
+         field_of<ServerConfig, &ServerConfig::stats_group>},
+    };
+}
+
 Table log_keys() {
     constexpr std::string_view group = "Log";
     return {
@@ -412,7 +429,9 @@ Table identity_keys() {
         {{.group = group,
           .name = "server-id",
           .aliases = {"SERVER_ID"},
-          .help = "Name of this relay in logs and metrics."},
+          .help =
+              "Name of this relay in logs and metrics; relays on one machine need names of their "
+              "own."},
          field_of<ServerConfig, &ServerConfig::server_id>},
         {{.group = group,
           .name = "backend-url",
@@ -435,9 +454,9 @@ Table identity_keys() {
 const Table& server_keys() {
     static const Table table = [] {
         Table all;
-        for (const Table& part :
-             {port_keys(), address_keys(), authentication_keys(), network_keys(), limit_keys(),
-              time_keys(), engine_keys(), packet_keys(), log_keys(), identity_keys()}) {
+        for (const Table& part : {port_keys(), address_keys(), authentication_keys(),
+                                  network_keys(), limit_keys(), time_keys(), engine_keys(),
+                                  packet_keys(), statistics_keys(), log_keys(), identity_keys()}) {
             std::ranges::copy(part, std::back_inserter(all));
         }
         return all;

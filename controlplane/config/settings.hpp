@@ -22,6 +22,9 @@ enum class PacketPath : std::uint8_t { automatic, splice, stream };
 // What a packet worker does when it finds nothing to do.
 enum class PacketIdle : std::uint8_t { spin, pause, sleep };
 
+// Whether readers on this machine see the relay's statistics.
+enum class Stats : std::uint8_t { on, off };
+
 enum class LogLevel : std::uint8_t { trace, debug, info, warning, error, off };
 
 enum class LogFormat : std::uint8_t { text, json };

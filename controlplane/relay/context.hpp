@@ -68,6 +68,7 @@ struct Context {
     abi::Engine& engine;
     abi::Statistics& statistics;
     abi::ControlCounters& counters;
+    abi::ControlHistograms& histograms;
     Log& log;
     // RLIMIT_NOFILE: descriptor numbers are below it.
     std::uint64_t descriptor_limit;

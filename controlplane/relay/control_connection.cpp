@@ -84,6 +84,7 @@ void ControlConnection::abort() {
 
 void ControlConnection::begin() {
     const base::Nanoseconds now = base::monotonic_now();
+    begun_at_ = now;
     // Read before the handshake starts: whoever has spoken already is not challenged on a hint.
     const auto size = receive(socket(), port_.scratch());
     const bool silent = !size && size.error() == EAGAIN;
@@ -172,6 +173,7 @@ void ControlConnection::claim_visitor(const Step& step) {
                                                           .left_over = reader_.take_leftover()},
                                              client);
     if (claimed) {
+        count_handshake();
         port_.sources().refund(*peer_.source);
         if (step.learned) {
             port_.tunnels().hints().seen(peer_.address.bytes, *step.learned, base::monotonic_now());
@@ -220,6 +222,11 @@ void ControlConnection::count(const Step& step) const {
                                                {"client_port", peer_.port},
                                                {"reason", to_string(step.reason)}});
     }
+}
+
+void ControlConnection::count_handshake() {
+    context_.histograms.record(abi::ControlHistogram::handshake_ns,
+                               base::monotonic_now() - begun_at_);
 }
 
 // The reader looks into the shared read buffer, which the next connection overwrites.
@@ -333,7 +340,9 @@ awaitable<void> ControlConnection::open_tunnel(const Step& step) {
                 .dialect = step.learned.value_or(protocol::Dialect::fork)},
             port_.pairs(), *waiting_);
     }
-    if (!opened) {
+    if (opened) {
+        count_handshake();
+    } else {
         write(protocol::encode_error(opened.error()).view());
         co_await farewell();
     }

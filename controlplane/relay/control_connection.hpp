@@ -70,6 +70,7 @@ class ControlConnection : public boost::intrusive::list_base_hook<>,
     void claim_visitor(const Step& step);
     void close_now(const Step& step);
     void count(const Step& step) const;
+    void count_handshake();
     void keep_unread();
     void register_socket();
 
@@ -95,6 +96,7 @@ class ControlConnection : public boost::intrusive::list_base_hook<>,
     Peer peer_;
     protocol::ServerHandshake handshake_;
     protocol::FrameReader reader_;
+    base::Nanoseconds begun_at_{0};
     std::string unread_;  // bytes that must outlive a wait
     bool spoken_{false};  // the peer has sent something
     bool http_{false};

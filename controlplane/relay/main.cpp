@@ -80,6 +80,40 @@ std::optional<config::ServerConfig> reload(config::LoadedServer& running, Argume
     return running.config;
 }
 
+std::expected<abi::Statistics, std::string> make_statistics(const config::ServerConfig& config,
+                                                            std::uint32_t worker_count,
+                                                            const relay::PacketParts* parts) {
+    abi::SegmentShape shape{.worker_count = worker_count, .tunnel_capacity = tunnel_rows(config)};
+    if (parts != nullptr) {
+        shape.packet = {parts->shape.packet_workers,
+                        static_cast<std::uint32_t>(parts->ports.size())};
+    }
+    if (config.stats == config::Stats::off) {
+        return abi::Statistics(shape.worker_count, shape.tunnel_capacity, shape.packet);
+    }
+    return abi::Statistics::shared(
+        shape, {.name = std::string(abi::segment_prefix) + config::stats_name(config),
+                .group = config.stats_group,
+                .directory = ""});
+}
+
+// What readers of the statistics see besides the counters.
+void describe(abi::Statistics& statistics, const config::LoadedServer& loaded,
+              const std::string& engine) {
+    abi::SegmentIdentity identity{.process_id = static_cast<std::uint64_t>(::getpid()),
+                                  .started_realtime_ns = base::realtime_now(),
+                                  .started_monotonic_ns = base::monotonic_now(),
+                                  .control_port = loaded.config.control_port};
+    abi::set_text(identity.server_id, loaded.config.server_id);
+    abi::set_text(identity.version, BORE_VERSION);
+    abi::set_text(identity.engine, engine);
+    statistics.describe(identity);
+    statistics.set_configuration(config::print_server_config(loaded));
+    for (std::uint32_t port = 0; port < statistics.packet_shape().port_count; ++port) {
+        statistics.describe_port(port, loaded.config.packet_ports[port].device);
+    }
+}
+
 void hold_signals(int how) {
     sigset_t signals;
     ::sigemptyset(&signals);
@@ -109,11 +143,12 @@ int run(config::LoadedServer loaded, Arguments arguments) {
     }
     std::optional<relay::PacketParts>& parts = *opened;
     // 4. Counters
-    abi::Statistics statistics(
-        worker_count, tunnel_rows(loaded.config),
-        parts ? abi::PacketShape{parts->shape.packet_workers,
-                                 static_cast<std::uint32_t>(parts->ports.size())}
-              : abi::PacketShape{});
+    auto made = make_statistics(loaded.config, worker_count, parts ? &*parts : nullptr);
+    if (!made) {
+        log.error(made.error());
+        return 1;
+    }
+    abi::Statistics& statistics = *made;
     log.count_dropped_in(statistics.control());
     // 5. Engine
     abi::TunnelTable tunnels(statistics.tunnel_capacity());
@@ -124,15 +159,29 @@ int run(config::LoadedServer loaded, Arguments arguments) {
         return 1;
     }
     log.info((*engine)->description());
+    describe(statistics, loaded, (*engine)->description());
     // 6. Control plane
-    relay::Server server(loaded.config, {.engine = **engine,
-                                         .statistics = statistics,
-                                         .log = log,
-                                         .descriptor_limit = limit.count,
-                                         .reload = [&] { return reload(loaded, arguments, log); }});
+    relay::Server server(loaded.config,
+                         {.engine = **engine,
+                          .statistics = statistics,
+                          .log = log,
+                          .descriptor_limit = limit.count,
+                          .reload = [&] {
+                              auto next = reload(loaded, arguments, log);
+                              statistics.set_configuration(config::print_server_config(loaded));
+                              return next;
+                          }});
     if (auto listening = server.listen(); !listening) {
         log.error(listening.error());
         return 1;
+    }
+    if (auto published = statistics.publish(); !published) {
+        log.error(published.error());
+        return 1;
+    }
+    if (!statistics.memory().path().empty()) {
+        log.info("statistics", {{"segment", statistics.memory().path()},
+                                {"bytes", statistics.memory().size_bytes()}});
     }
     log.info("listening", {{"control_port", loaded.config.control_port},
                            {"min_port", loaded.config.min_port},

@@ -28,9 +28,10 @@ void Pairs::stop() {
 // ---- Visitors that wait
 
 protocol::Uuid Pairs::add_visitor(Tunnel& tunnel, Descriptor socket) {
+    const base::Nanoseconds now = base::monotonic_now();
     const base::Nanoseconds wait =
         context_.policy.config.visitor_claim_timeout_ms * base::millisecond_ns;
-    const protocol::Uuid id = pending_.add(std::move(socket), tunnel, base::monotonic_now() + wait);
+    const protocol::Uuid id = pending_.add(std::move(socket), tunnel, now, now + wait);
     sources_.add_pending(*tunnel.client().source);
     context_.counters.set(ControlCounter::visitors_pending, pending_.size());
     return id;
@@ -99,6 +100,8 @@ bool Pairs::claim(const Claim& claim, Descriptor& client) {
     const auto handle = context_.engine.open_pair(std::move(request));
     left_pending(*tunnel);
     if (handle) {
+        context_.histograms.record(abi::ControlHistogram::pairing_ns,
+                                   base::monotonic_now() - visitor->accepted_at);
         (void)visitor->socket.release();
         (void)client.release();
         tunnel->pair_opened();

@@ -1,5 +1,5 @@
 // Visitors that wait for their client: id → socket and tunnel, until claimed or until their time is
-// up. A waiting visitor is a raw socket and a timer node, about 120 bytes; no event loop watches
+// up. A waiting visitor is a raw socket and a timer node, about 130 bytes; no event loop watches
 // it. Control thread only.
 #pragma once
 
@@ -29,12 +29,14 @@ class PendingVisitors {
     struct Visitor {
         Descriptor socket;
         Tunnel* tunnel{nullptr};
+        base::Nanoseconds accepted_at{0};
     };
 
     PendingVisitors(Timers& timers, Handler& handler) : timers_(timers), handler_(handler) {}
 
     // Draws the id. `tunnel` must live until the visitor was taken or has expired.
-    [[nodiscard]] protocol::Uuid add(Descriptor socket, Tunnel& tunnel, base::Nanoseconds due);
+    [[nodiscard]] protocol::Uuid add(Descriptor socket, Tunnel& tunnel, base::Nanoseconds now,
+                                     base::Nanoseconds due);
 
     // Where the visitor belongs; null when the id is unknown, claimed or expired.
     [[nodiscard]] Tunnel* tunnel_of(const protocol::Uuid& id) const;
@@ -48,8 +50,8 @@ class PendingVisitors {
   private:
     struct Entry {
         Entry(PendingVisitors& owner_, const protocol::Uuid& id_, Descriptor socket_,
-              Tunnel& tunnel_)
-            : owner(owner_), id(id_), visitor{std::move(socket_), &tunnel_} {}
+              Tunnel& tunnel_, base::Nanoseconds now)
+            : owner(owner_), id(id_), visitor{std::move(socket_), &tunnel_, now} {}
         void expired() { owner.expire(id); }
 
         PendingVisitors& owner;

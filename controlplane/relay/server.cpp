@@ -33,6 +33,7 @@ Server::Server(const config::ServerConfig& config, Parts parts)
                .engine = parts_.engine,
                .statistics = parts_.statistics,
                .counters = parts_.statistics.control(),
+               .histograms = parts_.statistics.control_histograms(),
                .log = parts_.log,
                .descriptor_limit = parts_.descriptor_limit},
       sources_(policy_.config),
@@ -42,6 +43,7 @@ Server::Server(const config::ServerConfig& config, Parts parts)
       signals_(io_, SIGTERM, SIGINT) {
     signals_.add(SIGHUP);
     signals_.add(SIGUSR1);
+    context_.counters.set(ControlCounter::tunnels_allowed, policy_.config.max_tunnels);
 }
 
 void Server::run() {
@@ -91,6 +93,7 @@ void Server::watch_signals() {
 
 void Server::drain() {
     draining_ = true;
+    context_.counters.set(ControlCounter::draining, 1);
     const std::uint32_t timeout_s = policy_.config.drain_timeout_s;
     drain_deadline_ = base::monotonic_now() + timeout_s * base::second_ns;
     service_manager_.stopping();
@@ -146,6 +149,7 @@ void Server::reload() {
     service_manager_.reloading();
     if (auto next = parts_.reload()) {
         policy_ = Policy(*next);
+        context_.counters.set(ControlCounter::tunnels_allowed, policy_.config.max_tunnels);
         tunnels_.apply_limits();
         parts_.log.configure({.level = next->log_level,
                               .format = next->log_format,
@@ -161,6 +165,8 @@ void Server::reload() {
 void Server::tick() {
     const base::Nanoseconds now = base::monotonic_now();
     context_.counters.set(ControlCounter::control_heartbeat_ns, now);
+    // A sleeping worker has no heartbeat; one that does not wake either stands still.
+    parts_.engine.wake_workers();
     timers_.arm(tick_, now + tick_interval_ns);
 }
 

@@ -57,6 +57,7 @@ Tunnel::Tunnel(const Context& context, Tunnels& owner, Pairs& pairs, std::uint32
       limits_(context.policy.tunnel_limits),
       opened_at_(base::monotonic_now()),
       totals_at_start_(context.statistics.tunnel_totals(index)),
+      row_(context.statistics.tunnel_description(index)),
       control_(context.io) {
     limits_.path_policy = path_policy(context.policy.config, port);
 }
@@ -106,6 +107,7 @@ void Tunnel::apply_timeouts() {
     limits_.idle_timeout_ms = context_.policy.tunnel_limits.idle_timeout_ms;
     limits_.half_closed_timeout_ms = context_.policy.tunnel_limits.half_closed_timeout_ms;
     context_.engine.set_tunnel_limits(index_, limits_);
+    show_limits();
 }
 
 abi::TunnelTotals Tunnel::totals() const {
@@ -114,6 +116,43 @@ abi::TunnelTotals Tunnel::totals() const {
     totals.to_visitor_bytes -= totals_at_start_.to_visitor_bytes;
     totals.pairs_opened -= totals_at_start_.pairs_opened;
     return totals;
+}
+
+abi::TunnelDescription Tunnel::description() const {
+    abi::TunnelDescription description{
+        .since_realtime_ns = base::realtime_now(),
+        .since_monotonic_ns = opened_at_,
+        .to_client_bytes_per_second = limits_.to_client_bytes_per_second,
+        .to_visitor_bytes_per_second = limits_.to_visitor_bytes_per_second,
+        .idle_timeout_s = static_cast<std::uint32_t>(limits_.idle_timeout_ms / 1000),
+        .half_closed_timeout_s = static_cast<std::uint32_t>(limits_.half_closed_timeout_ms / 1000),
+        .port = port_,
+        .client_port = client_.port,
+        .state = abi::TunnelState::live,
+        .dialect = client_.dialect == protocol::Dialect::fork ? abi::TunnelDialect::fork
+                                                              : abi::TunnelDialect::upstream,
+        .path_policy = limits_.path_policy,
+        .authenticated = client_.authenticated ? std::uint8_t{1} : std::uint8_t{0}};
+    abi::set_text(description.client_address, client_.address.to_string());
+    std::string bound;
+    for (const config::IpAddress& address : config::tunnel_addresses(context_.policy.config)) {
+        bound += (bound.empty() ? "" : ",") + address.to_string();
+    }
+    abi::set_text(description.bind_addresses, bound);
+    return description;
+}
+
+void Tunnel::show_limits() {
+    abi::TunnelDescription shown = row_.description.value();
+    const abi::TunnelDescription now = description();
+    shown.idle_timeout_s = now.idle_timeout_s;
+    shown.half_closed_timeout_s = now.half_closed_timeout_s;
+    row_.description.write(shown);
+}
+
+void Tunnel::show_visitors() {
+    row_.visitors_pending.store(pending_count_, std::memory_order_relaxed);
+    row_.visitors_live.store(live_count_, std::memory_order_relaxed);
 }
 
 void Tunnel::log_end(TunnelEnd reason) const {
@@ -144,6 +183,7 @@ Listener::Flow Tunnel::on_accepted(Descriptor socket, const sockaddr_storage& pe
     }
     const protocol::Uuid id = pairs_.add_visitor(*this, std::move(socket));
     ++pending_count_;
+    show_visitors();
     const std::size_t end = unsent_.size();
     unsent_.resize(end + protocol::connection_frame_bytes);
     protocol::write_connection_frame(
@@ -190,7 +230,18 @@ std::uint64_t Tunnel::descriptors_left(int newest) const {
 
 void Tunnel::visitor_left() {
     --pending_count_;
+    show_visitors();
     resume_accepting();
+}
+
+void Tunnel::pair_opened() {
+    ++live_count_;
+    show_visitors();
+}
+
+void Tunnel::pair_ended() {
+    --live_count_;
+    show_visitors();
 }
 
 void Tunnel::resume_accepting() {

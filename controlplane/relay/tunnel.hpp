@@ -75,8 +75,8 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
 
     // Told by Pairs.
     void visitor_left();  // claimed, or dropped: no longer pending
-    void pair_opened() { ++live_count_; }
-    void pair_ended() { --live_count_; }
+    void pair_opened();
+    void pair_ended();
 
     [[nodiscard]] std::uint32_t index() const { return index_; }
     [[nodiscard]] std::uint16_t port() const { return port_; }
@@ -89,6 +89,8 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
     [[nodiscard]] const abi::TunnelLimits& limits() const { return limits_; }
     // Since the tunnel began.
     [[nodiscard]] abi::TunnelTotals totals() const;
+    // What readers of the statistics see of it.
+    [[nodiscard]] abi::TunnelDescription description() const;
 
     Listener::Flow on_accepted(Descriptor socket, const sockaddr_storage& peer) override;
     void on_burst_ended() override { flush(); }
@@ -106,6 +108,8 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
     void heartbeat_due();
     void socket_failed(int error_number);
     void log_end(TunnelEnd reason) const;
+    void show_limits();
+    void show_visitors();
 
     const Context& context_;
     Tunnels& owner_;
@@ -116,6 +120,7 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
     abi::TunnelLimits limits_;
     const base::Nanoseconds opened_at_;
     const abi::TunnelTotals totals_at_start_;
+    abi::TunnelDescriptionRow& row_;  // of the statistics
 
     std::uint32_t pending_count_{0};
     std::uint32_t live_count_{0};

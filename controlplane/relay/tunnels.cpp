@@ -44,7 +44,7 @@ Tunnels::Tunnels(const Context& context)
     : context_(context),
       ports_(context.policy.config.min_port, context.policy.config.max_port,
              reserved_ports(context.policy.config)) {
-    // Low rows first: rows never touched cost no memory.
+    // Low rows first: readers look at the rows used so far.
     const std::uint32_t capacity = context.statistics.tunnel_capacity();
     rows_.resize(capacity);
     free_rows_.reserve(capacity);
@@ -105,6 +105,7 @@ std::expected<void, std::string> Tunnels::open(std::uint16_t requested_port, Tun
     by_port_.emplace(*port, tunnel.get());
     ++tunnel->client().source->tunnel_count;
     hints_.tunnel_opened(tunnel->client().address.bytes, tunnel->client().dialect);
+    context_.statistics.begin_tunnel(index, tunnel->description());
     context_.engine.open_tunnel(index, *port, tunnel->limits());
     context_.counters.add(ControlCounter::tunnels_opened_total);
     context_.counters.set(ControlCounter::tunnels_live, live_count());
@@ -128,6 +129,8 @@ void Tunnels::on_ended(Tunnel& tunnel) {
     hints_.tunnel_closed(client.address.bytes, client.dialect, base::monotonic_now());
     context_.counters.add(ControlCounter::tunnels_closed_total);
     context_.counters.set(ControlCounter::tunnels_live, live_count());
+    context_.statistics.end_tunnel(tunnel.index(), abi::TunnelState::finishing,
+                                   base::monotonic_now());
     if (tunnel.finished()) {
         forget_later(tunnel.index());
     }
@@ -143,6 +146,7 @@ void Tunnels::forget_later(std::uint32_t index) {
     // Not now: the tunnel may be the caller.
     boost::asio::post(context_.io, [this, index] {
         context_.engine.close_tunnel(index);
+        context_.statistics.end_tunnel(index, abi::TunnelState::ended, base::monotonic_now());
         rows_[index].reset();
         free_rows_.push_back(index);
     });

@@ -51,6 +51,8 @@ struct CounterInfo {
     X(events_deferred_total, counter, "Ended pairs that waited for room in the event ring.") \
     X(loops_total, counter, "Turns of the poll loop.")                                       \
     X(waits_total, counter, "Turns that slept in the kernel.")                               \
+    X(spins_total, counter, "Turns that neither slept nor found an event.")                  \
+    X(asleep_ns_total, counter, "Time that the poll loop slept in the kernel.")              \
     X(heartbeat_ns, gauge, "CLOCK_MONOTONIC at the latest turn of the poll loop.")
 
 // One row per worker and tunnel; a reader adds the rows up.
@@ -58,7 +60,8 @@ struct CounterInfo {
     X(to_client_bytes_total, counter, "Payload delivered from visitors to the tunnel client.")  \
     X(to_visitor_bytes_total, counter, "Payload delivered from the tunnel client to visitors.") \
     X(tunnel_pairs_opened_total, counter, "Pairs opened on this tunnel.")                       \
-    X(tunnel_pairs_live, gauge, "Pairs live on this tunnel.")
+    X(tunnel_pairs_live, gauge, "Pairs live on this tunnel.")                                   \
+    X(tunnel_rate_limited_total, counter, "Times that a direction waited for the tunnel's tokens.")
 
 // The control thread's block.
 #define BORE_CONTROL_COUNTERS(X)                                                                   \
@@ -100,6 +103,8 @@ struct CounterInfo {
     X(heartbeats_total, counter, "Heartbeat frames sent.")                                         \
     X(log_lines_dropped_total, counter, "Log lines left out by sampling.")                         \
     X(reloads_total, counter, "Configurations reloaded.")                                          \
+    X(tunnels_allowed, gauge, "Tunnels that may be live at once, by max-tunnels.")                 \
+    X(draining, gauge, "Whether the relay drains (1) and takes no new tunnels and visitors.")      \
     X(control_heartbeat_ns, gauge, "CLOCK_MONOTONIC at the latest tick of the control thread.")
 
 #define BORE_ENUMERATOR(name, kind, help) name,

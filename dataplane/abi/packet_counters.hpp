@@ -82,6 +82,7 @@ enum class PacketReason : std::uint8_t {
     X(retransmitted_bytes_total, counter, "Payload seen before on the same flow.")        \
     X(packet_loops_total, counter, "Turns of the poll loop.")                             \
     X(packet_idle_loops_total, counter, "Turns that found nothing to do.")                \
+    X(packet_busy_ns_total, counter, "Time of turns that found something to do.")         \
     X(packet_heartbeat_ns, gauge, "CLOCK_MONOTONIC at the latest turn of the poll loop.")
 
 // Why a pair runs on the stream engine although the packet engine is on.

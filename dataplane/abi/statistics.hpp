@@ -1,16 +1,20 @@
-// The memory that holds all counters: the control thread's block, one block per worker, packet
-// worker and port, one of the slow path, one row per writer and tunnel. Anonymous zero pages, so
-// that rows never touched cost nothing. Made by main before any thread starts and gone after the
-// last one ended.
+// The writers' side of the segment: the control thread's block, one block per worker, packet worker
+// and port, one of the slow path, one row per writer and tunnel, descriptions of the tunnels. Lives
+// in shared or anonymous memory. Made by main before any thread starts and gone after the last one
+// ended.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include <expected>
 #include <span>
+#include <string>
+#include <string_view>
 
-#include "dataplane/abi/counters.hpp"
-#include "dataplane/abi/packet_counters.hpp"
+#include "dataplane/abi/segment.hpp"
+#include "dataplane/abi/segment_memory.hpp"
+#include "dataplane/base/clock.hpp"
 
 namespace bore::abi {
 
@@ -22,23 +26,43 @@ struct TunnelTotals {
     std::uint64_t pairs_live;
 };
 
-// What the packet engine adds; nothing where it does not run.
-struct PacketShape {
-    std::uint32_t worker_count{0};
-    std::uint32_t port_count{0};
-};
-
 class Statistics {
   public:
     // `worker_count` ≤ max_workers, `tunnel_capacity` ≤ max_tunnels (both counts).
+    // In anonymous memory: nobody else reads it, and rows never touched cost nothing.
     Statistics(std::uint32_t worker_count, std::uint32_t tunnel_capacity, PacketShape packet = {});
-    ~Statistics();
+    // In shared memory, not yet under its name. The error is a sentence with a remedy.
+    [[nodiscard]] static std::expected<Statistics, std::string> shared(
+        const SegmentShape& shape, const SegmentOptions& options);
+    Statistics(Statistics&&) noexcept = default;
+    ~Statistics() = default;
     Statistics(const Statistics&) = delete;
     Statistics& operator=(const Statistics&) = delete;
+    Statistics& operator=(Statistics&&) = delete;
+
+    // What readers see of the relay as a whole. Before publish().
+    void describe(const SegmentIdentity& identity);
+    void describe_port(std::uint32_t index, std::string_view name);
+    // Readers find the segment from now on. Before that, everything above.
+    [[nodiscard]] std::expected<void, std::string> publish() { return memory_.publish(); }
+    [[nodiscard]] const SegmentMemory& memory() const { return memory_; }
+
+    // The configuration in force, without secrets; what does not fit is cut. Control thread.
+    void set_configuration(std::string_view text);
+    // A tunnel's row. Control thread.
+    [[nodiscard]] TunnelDescriptionRow& tunnel_description(std::uint32_t tunnel_index);
+    // A tunnel takes the row: fills in generation and baseline, sets its visitors to none.
+    void begin_tunnel(std::uint32_t tunnel_index, TunnelDescription description);
+    // Its client has gone (finishing) or nothing is left of it (ended); the row stays readable.
+    void end_tunnel(std::uint32_t tunnel_index, TunnelState state, base::Nanoseconds now);
 
     [[nodiscard]] ControlCounters& control() { return *control_; }
     [[nodiscard]] WorkerCounters& worker(std::uint32_t worker_index);
     [[nodiscard]] TunnelCounters& tunnel(std::uint32_t worker_index, std::uint32_t tunnel_index);
+    [[nodiscard]] ControlHistograms& control_histograms() { return *control_histograms_; }
+    [[nodiscard]] WorkerHistograms& worker_histograms(std::uint32_t worker_index);
+    [[nodiscard]] PacketWorkerHistograms& packet_worker_histograms(std::uint32_t index);
+    [[nodiscard]] SlowPathHistograms& slow_path_histograms() { return *slow_path_histograms_; }
 
     [[nodiscard]] PacketWorkerCounters& packet_worker(std::uint32_t index);
     [[nodiscard]] SlowPathCounters& slow_path() { return *slow_path_; }
@@ -53,27 +77,29 @@ class Statistics {
     // The oldest of the loops' heartbeats, those of the packet engine included.
     [[nodiscard]] std::uint64_t oldest_heartbeat_ns();
 
-    [[nodiscard]] std::uint32_t worker_count() const { return worker_count_; }
-    [[nodiscard]] std::uint32_t tunnel_capacity() const { return tunnel_capacity_; }
-    [[nodiscard]] PacketShape packet_shape() const { return packet_; }
+    [[nodiscard]] std::uint32_t worker_count() const { return shape_.worker_count; }
+    [[nodiscard]] std::uint32_t tunnel_capacity() const { return shape_.tunnel_capacity; }
+    [[nodiscard]] PacketShape packet_shape() const { return shape_.packet; }
 
   private:
-    // Rows in this order: stream workers, packet workers, slow path.
-    [[nodiscard]] std::uint32_t row_count() const {
-        return worker_count_ + packet_.worker_count + (packet_.worker_count > 0 ? 1 : 0);
-    }
+    Statistics(const SegmentShape& shape, SegmentMemory memory);
+
     [[nodiscard]] std::span<TunnelCounters> rows(std::uint32_t row_index);
 
-    std::uint32_t worker_count_;
-    std::uint32_t tunnel_capacity_;
-    PacketShape packet_;
-    std::size_t size_bytes_;
-    std::byte* memory_;
+    SegmentShape shape_;
+    SegmentMemory memory_;
+    // Into memory_.
+    SegmentHeader* header_;
     ControlCounters* control_;
+    ControlHistograms* control_histograms_;
     WorkerCounters* workers_;
+    WorkerHistograms* worker_histograms_;
     PacketWorkerCounters* packet_workers_;
+    PacketWorkerHistograms* packet_worker_histograms_;
     SlowPathCounters* slow_path_;
+    SlowPathHistograms* slow_path_histograms_;
     PortCounters* ports_;
+    TunnelDescriptionRow* descriptions_;
     TunnelCounters* tunnels_;
 };
 

@@ -40,4 +40,11 @@ class CoarseClock {
     std::uint32_t turns_left_{0};
 };
 
+// CLOCK_REALTIME, for what people and other machines read.
+inline Nanoseconds realtime_now() {
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    return static_cast<Nanoseconds>(now.tv_sec) * second_ns + static_cast<Nanoseconds>(now.tv_nsec);
+}
+
 }  // namespace bore::base

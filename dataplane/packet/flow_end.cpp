@@ -83,6 +83,7 @@ void Flows::begin(const NewFlow& flow) {
     live.generation = flow.generation;
     live.tag = flow.tag;
     live.opened_at = flow.opened_at;
+    context_.histograms.record(abi::SlowPathHistogram::handoff_ns, context_.now - flow.opened_at);
     live.progress = progress_of(flow.flow);
     live.active_tick = tick_of(context_.now);
     live.challenged = static_cast<std::uint8_t>(live.active_tick - 1);
@@ -441,6 +442,8 @@ void Flows::end(FlowIndex flow, EndReason reason, int error_number, base::Nanose
     context_.counters.set(SlowCounter::flows_live, live_count_);
     context_.counters.set(SlowCounter::flows_lingering, lingering_count_);
     context_.counters.add(counter_of(reason));
+    context_.histograms.record(abi::SlowPathHistogram::flow_lifetime_ns,
+                               context_.now - ended.opened_at);
     context_.row(tunnel_index).subtract(abi::TunnelCounter::tunnel_pairs_live);
     context_.host.ended({
         .handle = {.slot_index = ended.pair_slot, .generation = ended.generation},

@@ -63,10 +63,12 @@ const abi::TunnelLimits& TunnelPorts::limits(std::uint32_t tunnel_index) const {
 class SlowPath::Implementation {
   public:
     Implementation(SlowPathHost& host, FlowTable& table, abi::SlowPathCounters& counters,
-                   std::span<abi::TunnelCounters> tunnel_rows, const SlowPathOptions& options)
+                   abi::SlowPathHistograms& histograms, std::span<abi::TunnelCounters> tunnel_rows,
+                   const SlowPathOptions& options)
         : context{.host = host,
                   .table = table,
                   .counters = counters,
+                  .histograms = histograms,
                   .tunnel_rows = tunnel_rows,
                   .options = options,
                   .tunnels = {}} {}
@@ -134,9 +136,10 @@ class SlowPath::Implementation {
 };
 
 SlowPath::SlowPath(SlowPathHost& host, FlowTable& table, abi::SlowPathCounters& counters,
-                   std::span<abi::TunnelCounters> tunnel_rows, const SlowPathOptions& options)
-    : implementation_(
-          std::make_unique<Implementation>(host, table, counters, tunnel_rows, options)) {}
+                   abi::SlowPathHistograms& histograms, std::span<abi::TunnelCounters> tunnel_rows,
+                   const SlowPathOptions& options)
+    : implementation_(std::make_unique<Implementation>(host, table, counters, histograms,
+                                                       tunnel_rows, options)) {}
 
 SlowPath::~SlowPath() = default;
 

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "dataplane/abi/engine.hpp"
+#include "dataplane/abi/histogram.hpp"
 #include "dataplane/abi/packet_counters.hpp"
 #include "dataplane/base/clock.hpp"
 #include "dataplane/packet/flow_table.hpp"
@@ -111,6 +112,7 @@ struct TunnelPath {
 class SlowPath {
   public:
     SlowPath(SlowPathHost& host, FlowTable& table, abi::SlowPathCounters& counters,
+             abi::SlowPathHistograms& histograms,
              std::span<abi::TunnelCounters> tunnel_rows,  // this thread's row of each tunnel
              const SlowPathOptions& options);
     ~SlowPath();

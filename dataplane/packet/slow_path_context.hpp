@@ -58,6 +58,7 @@ struct SlowPathContext {
     SlowPathHost& host;
     FlowTable& table;
     abi::SlowPathCounters& counters;
+    abi::SlowPathHistograms& histograms;
     std::span<abi::TunnelCounters> tunnel_rows;
     SlowPathOptions options;
     TunnelPorts tunnels;

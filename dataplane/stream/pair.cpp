@@ -338,6 +338,9 @@ bool Pair::deliver(Leg source) {
 void Pair::note_delivered(Leg source, std::size_t bytes, bool spliced) {
     Direction& direction = reading(source);
     active_at_ = shard_->now();
+    if (reading(Leg::visitor).delivered_bytes + reading(Leg::client).delivered_bytes == 0) {
+        shard_->histograms().record(abi::WorkerHistogram::first_byte_ns, active_at_ - opened_at_);
+    }
     direction.delivered_bytes += bytes;
     shard_->tunnel_row(tunnel_index_)
         .add(source == Leg::visitor ? abi::TunnelCounter::to_client_bytes_total

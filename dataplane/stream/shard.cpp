@@ -42,6 +42,7 @@ Shard::Shard(std::uint32_t worker_index, abi::Statistics& statistics, abi::Tunne
       queues_(queues),
       io_(io),
       counters_(statistics.worker(worker_index)),
+      histograms_(statistics.worker_histograms(worker_index)),
       timers_(now, tick_ns),
       now_(now),
       seen_change_count_(tunnels.change_count()) {
@@ -49,10 +50,24 @@ Shard::Shard(std::uint32_t worker_index, abi::Statistics& statistics, abi::Tunne
     drain_timer_.kind = PairTimer::Kind::shard;
 }
 
-void Shard::begin_turn(base::Nanoseconds now) {
+void Shard::begin_turn(base::Nanoseconds now, std::size_t event_count) {
     now_ = now;
     counters_.add(WorkerCounter::loops_total);
     counters_.set(WorkerCounter::heartbeat_ns, now);
+    if (asleep_at_ != 0) {
+        counters_.add(WorkerCounter::asleep_ns_total, now - asleep_at_);
+        asleep_at_ = 0;
+    } else if (event_count == 0) {
+        counters_.add(WorkerCounter::spins_total);
+    }
+    if (event_count > 0) {
+        histograms_.record(abi::WorkerHistogram::loop_events, event_count);
+    }
+}
+
+void Shard::will_sleep(base::Nanoseconds now) {
+    counters_.add(WorkerCounter::waits_total);
+    asleep_at_ = now;
 }
 
 void Shard::end_turn() {
@@ -145,6 +160,7 @@ void Shard::on_pair_closed(Pair& pair) {
     --live_pairs_;
     counters_.set(WorkerCounter::pairs_live, live_pairs_);
     counters_.add(counter_of(ended.reason));
+    histograms_.record(abi::WorkerHistogram::pair_lifetime_ns, ended.duration_ns);
     tunnel_row(ended.tunnel_index).subtract(abi::TunnelCounter::tunnel_pairs_live);
     ++unannounced_events_;
     if (!deferred_events_.empty() || !queues_.events.push(abi::PairEnded(ended))) {

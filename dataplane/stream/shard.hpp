@@ -47,8 +47,11 @@ class Shard {
     Shard(const Shard&) = delete;
     Shard& operator=(const Shard&) = delete;
 
-    void begin_turn(base::Nanoseconds now);
+    // `event_count`: events that the driver found since the turn before.
+    void begin_turn(base::Nanoseconds now, std::size_t event_count);
     void end_turn();
+    // The driver is about to sleep; begin_turn() ends that.
+    void will_sleep(base::Nanoseconds now);
 
     // When the next turn must happen at the latest; nothing = when an event comes.
     [[nodiscard]] std::optional<base::Nanoseconds> next_deadline() const;
@@ -66,6 +69,7 @@ class Shard {
     [[nodiscard]] base::TimerWheel& timers() { return timers_; }
     [[nodiscard]] Io& io() { return io_; }
     [[nodiscard]] abi::WorkerCounters& counters() { return counters_; }
+    [[nodiscard]] abi::WorkerHistograms& histograms() { return histograms_; }
     [[nodiscard]] abi::TunnelCounters& tunnel_row(std::uint32_t tunnel_index) {
         return statistics_.tunnel(worker_index_, tunnel_index);
     }
@@ -97,8 +101,10 @@ class Shard {
     WorkerQueues& queues_;
     Io& io_;
     abi::WorkerCounters& counters_;
+    abi::WorkerHistograms& histograms_;
     base::TimerWheel timers_;
     base::Nanoseconds now_;
+    base::Nanoseconds asleep_at_{0};               // 0 = awake
     std::vector<abi::PairEnded> deferred_events_;  // the ring was full; bounded by the slots
     PairTimer announce_timer_;
     PairTimer drain_timer_;

@@ -137,7 +137,7 @@ void EpollWorker::run() {
         if (count > 0) {
             active_at_ = now;
         }
-        shard_.begin_turn(now);
+        shard_.begin_turn(now, static_cast<std::size_t>(count));
         for (int index = 0; index < count; ++index) {
             dispatch(events[static_cast<std::size_t>(index)]);
         }
@@ -157,8 +157,9 @@ void EpollWorker::sleep(std::array<epoll_event, events_per_wait>& events, int& c
     if (!spins) {
         context_.wake.will_sleep();
         if (!shard_.commands_wait()) {
-            wait_ms = timeout_ms(base::monotonic_now());  // the turn took its time
-            shard_.count(WorkerCounter::waits_total);
+            const base::Nanoseconds asleep_at = base::monotonic_now();  // the turn took its time
+            wait_ms = timeout_ms(asleep_at);
+            shard_.will_sleep(asleep_at);
         }
     }
     count = ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), wait_ms);

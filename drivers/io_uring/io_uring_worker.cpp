@@ -138,12 +138,12 @@ void IoUringWorker::run() {
     while (!shard_.finished()) {
         sleep_or_spin();
         const base::Nanoseconds now = base::monotonic_now();
-        shard_.begin_turn(now);
-        const unsigned count =
-            ring_->reap([this](const io_uring_cqe& completion) { dispatch(completion); });
+        const unsigned count = ring_->ready();
         if (count > 0) {
             active_at_ = now;
         }
+        shard_.begin_turn(now, count);
+        ring_->reap([this](const io_uring_cqe& completion) { dispatch(completion); });
         shard_.end_turn();
         if (shard_.take_announcement()) {
             context_.announcements.signal();
@@ -162,13 +162,13 @@ void IoUringWorker::sleep_or_spin() {
     if (shard_.commands_wait()) {
         ring_->submit();
     } else {
+        const base::Nanoseconds asleep_at = base::monotonic_now();  // the turn took its time
         const auto deadline = shard_.next_deadline();
         std::optional<base::Nanoseconds> timeout_ns;
         if (deadline) {
-            const base::Nanoseconds asleep_at = base::monotonic_now();  // the turn took its time
             timeout_ns = *deadline > asleep_at ? *deadline - asleep_at : 0;
         }
-        shard_.count(WorkerCounter::waits_total);
+        shard_.will_sleep(asleep_at);
         ring_->submit_and_wait(timeout_ns);
     }
     context_.wake.is_awake();

@@ -41,6 +41,8 @@ class Ring {
     // Submits and sleeps until a completion or the timeout (none = for ever).
     void submit_and_wait(std::optional<base::Nanoseconds> timeout_ns);
 
+    // Completions present.
+    [[nodiscard]] unsigned ready() const { return ::io_uring_cq_ready(&ring_); }
     // Calls `handle(const io_uring_cqe&)` for all completions present; returns their count.
     template <typename Handle>
     unsigned reap(Handle&& handle) {

@@ -59,9 +59,11 @@ class PacketWorker final : private packet::Outlet {
     PacketWorkerContext context_;
     std::uint16_t queue_;
     abi::PacketWorkerCounters& counters_;
+    abi::PacketWorkerHistograms& histograms_;
     packet::Pipeline pipeline_;
     packet::Shaper shaper_;
     std::array<packet::Frame, packet::max_burst> frames_;
+    bool had_full_burst_{false};  // the present turn
     std::atomic<bool> stopping_{false};
 };
 

@@ -39,8 +39,8 @@ base::Nanoseconds processor_time() {
 SlowPathThread::SlowPathThread(const SlowPathContext& context)
     : context_(context),
       counters_(context.statistics.slow_path()),
-      slow_path_(*this, context.table, counters_, context.statistics.slow_path_rows(),
-                 context.options),
+      slow_path_(*this, context.table, counters_, context.statistics.slow_path_histograms(),
+                 context.statistics.slow_path_rows(), context.options),
       buffer_(max_frame_bytes),
       links_(context.ports.size()),
       epoll_(::epoll_create1(EPOLL_CLOEXEC)) {

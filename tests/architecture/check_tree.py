@@ -33,7 +33,10 @@ ALLOWED = {
         "dataplane/base", "dataplane/abi", "controlplane/bore", "controlplane/config"],
     "controlplane/client": [
         "dataplane/base", "dataplane/abi", "controlplane/bore", "controlplane/config"],
+    "controlplane/exporter": ["dataplane/base", "dataplane/abi", "controlplane/config"],
     "bench": ["dataplane/base", "dataplane/abi", "controlplane/bore"],
+    "bench/micro": ["dataplane", "controlplane/bore", "controlplane/config", "controlplane/relay",
+                    "bench/packet"],
     "bench/packet": ["dataplane", "drivers", "bench/load"],
     "tests": ["dataplane", "drivers", "controlplane", "bench"],
 }
@@ -57,7 +60,9 @@ OUTSIDE = [
     ("DPDK", r"rte_.*", True, ["drivers/dpdk"]),
     ("liburing", r"liburing(\.h|/.*)$|linux/io_uring\.h$", True, ["drivers/io_uring", "tests/drivers"]),
     ("Boost.Asio", r"boost/asio(\.hpp|/.*)$", True,
-     ["controlplane/relay", "controlplane/client", "tests/relay", "tests/client"]),
+     ["controlplane/exporter", "controlplane/relay", "controlplane/client", "tests/relay",
+      "tests/client"]),
+    ("prometheus-cpp", r"prometheus/.*", True, ["controlplane/exporter", "tests/exporter"]),
     ("spdlog", r"spdlog/.*", False, ["dataplane", "drivers"]),
     ("a system call or thread header", SYSTEM_CALLS, False,
      ["dataplane/stream", "dataplane/packet", "controlplane/bore"]),

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "controlplane/config/client_keys.hpp"
+#include "controlplane/config/exporter_keys.hpp"
 #include "tests/config/load_helper.hpp"
 
 namespace bore::config::testing {
@@ -73,6 +74,28 @@ TEST(Documents, ClientManPageNamesEveryOptionAndVariable) {
     }
     for (const CommandOption& command : client_commands()) {
         EXPECT_THAT(page, HasSubstr("--" + std::string(command.name)));
+    }
+}
+
+TEST(Documents, ExporterManPageNamesEveryOptionVariableAndDefault) {
+    const std::string page = man_page("bore-exporter.8");
+    ExporterConfig defaults;
+    for (const Row& row : bind(exporter_keys(), defaults)) {
+        EXPECT_THAT(page, HasSubstr("--" + std::string(row.info->name)));
+        EXPECT_THAT(page, HasSubstr("Variable: " + environment_name(*row.info)));
+        const std::string value = plain_text(row.field);
+        EXPECT_TRUE(value == "none" || page.find("Default " + value) != std::string::npos)
+            << row.info->name;
+    }
+    for (const CommandOption& command : exporter_commands()) {
+        EXPECT_THAT(page, HasSubstr("--" + std::string(command.name)));
+    }
+}
+
+TEST(Documents, ExporterCompletionKnowsEveryOption) {
+    const std::string completion = document("completions/bore-exporter");
+    for (const auto& key : exporter_keys()) {
+        EXPECT_THAT(completion, HasSubstr("--" + std::string(key.name)));
     }
 }
 

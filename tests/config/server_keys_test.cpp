@@ -77,6 +77,8 @@ const std::vector<Example>& examples() {
         {"packet-linger-s", "60", "60", "60", "0", "601"},
         {"packet-user", "bore", "\"bore\"", "bore", "", "7"},
         {"packet-eal", "--no-huge -m 256", "\"--no-huge -m 256\"", "--no-huge -m 256", "", "7"},
+        {"stats", "off", "\"off\"", "off", "maybe", "true"},
+        {"stats-group", "bore", "\"bore\"", "bore", "", "7"},
         {"log-level", "warn", "\"warn\"", "warning", "loud", "\"loud\""},
         {"log-format", "json", "\"json\"", "json", "xml", "[\"json\"]"},
         {"visitor-log-rate", "0", "0", "0", "1000001", "1000001"},

@@ -48,10 +48,11 @@ prefix=$target/usr/local
 
 check "bore-server starts" "$prefix/bin/bore-server" --version
 check "bore starts" "$prefix/bin/bore" --version
+check "bore-exporter starts" "$prefix/bin/bore-exporter" --version
 check "the sample configuration is valid" \
     "$prefix/bin/bore-server" --config "$prefix/share/doc/bore/bore-server.toml" --check-config
 
-for page in man1/bore.1 man5/bore-server.toml.5 man8/bore-server.8; do
+for page in man1/bore.1 man5/bore-server.toml.5 man8/bore-exporter.8 man8/bore-server.8; do
     check "man page $page" silent env MANROFFSEQ='' MANWIDTH=80 LC_ALL=C.UTF-8 \
         man --warnings -E UTF-8 -l -Tutf8 "$prefix/share/man/$page"
 done
@@ -63,7 +64,29 @@ cp -r /usr/lib/systemd/system "$target/usr/lib/systemd/"
 cp /bin/kill /bin/sh "$target/bin/"
 check "systemd accepts the unit" silent systemd-analyze --root="$target" --man=no verify "$unit"
 check "systemd accepts the packet engine's drop-in" with_drop_in
+check "systemd accepts the exporter's unit" silent systemd-analyze --root="$target" --man=no \
+    verify "$prefix/lib/systemd/system/bore-exporter.service"
 check "systemd-sysusers makes the user" systemd-sysusers --root="$target" "$prefix/lib/sysusers.d/bore.conf"
 check "the user is there" grep -q '^bore:' "$target/etc/passwd"
+
+# What the alerts link to and what Grafana is told to read.
+# shellcheck disable=SC2317  # called through check
+links_lead_somewhere() {
+    local link result=0
+    while read -r link; do
+        [ -f "$target$link" ] || { echo "$link is not installed"; result=1; }
+    done < <(sed -n 's|.*runbook_url: file://||p' "$monitoring/bore-alerts.yml")
+    return "$result"
+}
+# shellcheck disable=SC2317  # called through check
+completes() {
+    bash -c '. "$1" && COMP_WORDS=(bore-exporter --tun) COMP_CWORD=1 && _bore_exporter &&
+        [ "${COMPREPLY[*]}" = --tunnel-series ]' bash "$1"
+}
+monitoring=$prefix/share/doc/bore/monitoring
+check "runbooks are where the alerts say" links_lead_somewhere
+check "dashboards are there" test -f "$monitoring/grafana/dashboards/bore-overview.json"
+check "promtool takes the installed configuration" promtool check config "$monitoring/prometheus.yml"
+check "bash completes bore-exporter" completes "$prefix/share/bash-completion/completions/bore-exporter"
 
 exit $((failures > 0))

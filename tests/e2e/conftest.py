@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from harness import netns, peers, programs, protocol, sides, site
+from harness import netns, peers, programs, protocol, sides, site, statistics
 
 DRIVERS = ("io_uring", "epoll")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -23,6 +23,7 @@ def pytest_addoption(parser):
                          "af_packet or af_xdp; veth: io_uring where the packet engine would stand")
     group.addoption("--quick", action="store_true", help="64 MiB instead of 1 GiB, 1,000 visitors instead of 5,000")
     group.addoption("--bulk-mib", type=int, help="size of a bulk transfer (default 1024, quick 64)")
+    group.addoption("--dump", help="segment_dump (default: the newest under build/)")
     group.addoption("--wire", help="bore-wire (default: the newest under build/)")
     group.addoption("--peers", default=str(peers.default_directory()), help="folder with bore-0.6.0 and bore-0.5.2")
 
@@ -138,10 +139,42 @@ def client_program(request):
 
 
 @pytest.fixture(scope="session")
+def exporter_program(server_program):
+    """Of the same build as the relay: their tables of counters must be the same."""
+    path = pathlib.Path(server_program).parents[1] / "exporter/bore-exporter"
+    assert os.access(path, os.X_OK), f"no bore-exporter at {path}: build it beside bore-server"
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def filler_program(server_program):
+    path = pathlib.Path(server_program).parents[2] / "bench/exporter/bore-segment-filler"
+    assert os.access(path, os.X_OK), f"no bore-segment-filler at {path}: build it beside bore-server"
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def wire_program(request):
     path = request.config.getoption("--wire") or newest("bore-wire")
     assert path and os.access(path, os.X_OK), f"no bore-wire at {path}: build it or name it by --wire"
     return os.path.abspath(path)
+
+
+@pytest.fixture(scope="session")
+def dump_program(request):
+    path = request.config.getoption("--dump") or newest("segment_dump")
+    assert path and os.access(path, os.X_OK), f"no segment_dump at {path}: build it or name it by --dump"
+    return os.path.abspath(path)
+
+
+@pytest.fixture
+def watch(dump_program, cleanup):
+    """watch(relay or name): a reader of its statistics."""
+
+    def start(relay):
+        return cleanup.enter_context(statistics.Watcher(dump_program, getattr(relay, "server_id", relay)))
+
+    return start
 
 
 @pytest.fixture(scope="session", params=peers.VERSIONS)

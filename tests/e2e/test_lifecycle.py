@@ -28,7 +28,7 @@ def test_notify_socket_in_the_abstract_namespace(start_relay):
 
 
 def test_no_notify_socket_no_notices(server_program, driver, cleanup):
-    relay = programs.Process([server_program, "--stream-driver", driver])
+    relay = programs.Process([server_program, *programs.own_id(), "--stream-driver", driver])
     cleanup.callback(relay.kill)
     traffic.eventually(lambda: answers(("127.0.0.1", 7835)))
     relay.signal(signal.SIGTERM)

@@ -32,7 +32,7 @@ def refuse(server_program, place, driver, cleanup):  # pylint: disable=unused-ar
     """refuse(arguments...): status and the lines of a relay that cannot start."""
 
     def start(*arguments, **keywords):
-        relay = programs.Process([server_program, *arguments], prepare=place.enter, **keywords)
+        relay = programs.Process([server_program, *programs.own_id(), *arguments], prepare=place.enter, **keywords)
         cleanup.callback(relay.kill)
         status = relay.wait(15)
         return status, relay.log()
@@ -123,8 +123,8 @@ def test_auto_falls_back_to_the_stream_engine_and_says_why(server_program, place
     notify = programs.NotifySocket()
     cleanup.callback(notify.close)
     memory = () if who == "nobody" else ("--packet-memory-mib", "60000")
-    relay = programs.Process([server_program, "--engine", "auto", "--packet-port", f"af_packet:nic0{ADDRESS}", *memory],
-                             {"NOTIFY_SOCKET": notify.name}, prepare=become)
+    relay = programs.Process([server_program, *programs.own_id(), "--engine", "auto", "--packet-port", f"af_packet:nic0{ADDRESS}",
+                              *memory], {"NOTIFY_SOCKET": notify.name}, prepare=become)
     cleanup.callback(relay.kill)
     traffic.eventually(lambda: "READY=1" in notify.poll(0.05), 15, relay.tail())
     line = relay.wait_for_log(r".*(?i:warning).*packet engine.*").group(0)

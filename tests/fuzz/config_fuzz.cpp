@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "controlplane/config/client_config.hpp"
+#include "controlplane/config/exporter_config.hpp"
 #include "controlplane/config/server_config.hpp"
 #include "dataplane/base/check.hpp"
 
@@ -99,6 +100,19 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         } else if (client->action == Action::run) {
             BORE_CHECK(!client->config.tunnels.empty() && !client->config.to.empty(),
                        "a client knows what to publish and where");
+        }
+        return 0;
+    }
+    if (!argv.empty() && input.args[0] == "bore-exporter") {
+        const ExporterResult exporter = load_exporter_config(argv, input.environment);
+        if (!exporter) {
+            check_errors(exporter.error());
+        } else if (exporter->action == Action::run) {
+            BORE_CHECK(!exporter->config.addresses.empty(), "an exporter knows where to listen");
+            for (const ListenAddress& address : exporter->config.addresses) {
+                BORE_CHECK(ListenAddress::parse(address.to_string()) == address,
+                           "an address is read as it is written");
+            }
         }
         return 0;
     }

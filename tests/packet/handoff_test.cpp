@@ -438,7 +438,7 @@ class MeagreMemory final : public TableMemory {
 TEST_F(SlowPathTest, APeerThatTheTableHasNoRoomToRememberIsNotSpliced) {
     MeagreMemory meagre;
     table = FlowTable::make(meagre, 4, 1, 7).value();
-    slow = std::make_unique<SlowPath>(host, *table, *counters, *rows, options);
+    slow = std::make_unique<SlowPath>(host, *table, *counters, *histograms, *rows, options);
     slow->open_tunnel(1, tunnel_port, limits);
     meagre.exhausted = true;
     make_legs();

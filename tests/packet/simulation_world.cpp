@@ -36,7 +36,7 @@ World::World(SimulationGround& ground, std::uint64_t seed, bool trace)
       table_(scenario_.table_is_full ? ground.full_table() : ground.table()),
       pipelines_{Pipeline{0, table_, worker_counters_[0], rows_[0], outlets_[0]},
                  Pipeline{1, table_, worker_counters_[1], rows_[1], outlets_[1]}} {
-    slow_path_.emplace(static_cast<SlowPathHost&>(*this), table_, counters_, rows_[2],
+    slow_path_.emplace(static_cast<SlowPathHost&>(*this), table_, counters_, histograms_, rows_[2],
                        scenario_.options);
     slow_path_->open_tunnel(tunnel_index, tunnel_port, scenario_.limits);
     kernel_.start(scenario_, *this);

@@ -167,6 +167,7 @@ class World final : private SlowPathHost, private KernelOutput {
     std::array<std::deque<Packet*>, 2> kernel_inboxes_;  // by port
     FlowTable& table_;
     abi::SlowPathCounters counters_;
+    abi::SlowPathHistograms histograms_;
     std::array<abi::PacketWorkerCounters, 2> worker_counters_;
     std::array<std::array<abi::TunnelCounters, 1>, 3> rows_;  // workers, slow path
     std::array<WorkerOutlet, 2> outlets_{WorkerOutlet{*this, 0}, WorkerOutlet{*this, 1}};

@@ -183,7 +183,8 @@ class SlowPathTest : public ::testing::Test {
         table = FlowTable::make(*memory, max_flows, 1, 7).value();
         rows = std::make_unique<std::array<abi::TunnelCounters, 2>>();
         counters = std::make_unique<abi::SlowPathCounters>();
-        slow = std::make_unique<SlowPath>(host, *table, *counters, *rows, options);
+        histograms = std::make_unique<abi::SlowPathHistograms>();
+        slow = std::make_unique<SlowPath>(host, *table, *counters, *histograms, *rows, options);
         slow->open_tunnel(1, tunnel_port, limits);
     }
 
@@ -277,6 +278,7 @@ class SlowPathTest : public ::testing::Test {
     std::unique_ptr<FlowTable> table;
     std::unique_ptr<std::array<abi::TunnelCounters, 2>> rows;
     std::unique_ptr<abi::SlowPathCounters> counters;
+    std::unique_ptr<abi::SlowPathHistograms> histograms;
     std::unique_ptr<SlowPath> slow;
     Nanoseconds now{5'000 * second_ns};
 };

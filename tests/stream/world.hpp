@@ -78,7 +78,7 @@ class World {
     // One turn of the worker's loop, `step` after the previous one.
     void turn(base::Nanoseconds step = 100 * base::microsecond_ns) {
         now += step;
-        shard.begin_turn(now);
+        shard.begin_turn(now, 0);
         io.deliver_events();
         shard.end_turn();
         announced = shard.take_announcement() || announced;

@@ -3,8 +3,10 @@
 A relay counts as started when it said READY=1 to a notify socket, and as stopped in order when it
 left with status 0, without a sanitizer's report and without a descriptor more than it had at start.
 """
+import atexit
 import collections
 import functools
+import itertools
 import os
 import pathlib
 import re
@@ -172,6 +174,22 @@ def enter_and(namespace, prepare):
         prepare()
 
 
+SEGMENTS = pathlib.Path("/dev/shm")
+relay_numbers = itertools.count()
+
+
+def own_id():
+    """Relays share /dev/shm, whatever namespaces they run in: each needs a name of its own there."""
+    return ["--server-id", f"e2e-{os.getpid()}-{next(relay_numbers)}"]
+
+
+@atexit.register
+def remove_segments():
+    """Relays that were killed leave theirs."""
+    for left in SEGMENTS.glob(f"bore-e2e-{os.getpid()}-*"):
+        left.unlink(missing_ok=True)
+
+
 class Relay(Process):
     """A running bore-server."""
 
@@ -190,6 +208,9 @@ class Relay(Process):
             keywords["prepare"] = functools.partial(enter_and, slot.namespace, keywords.get("prepare"))
         if "--drain-timeout-s" not in arguments:
             command += ["--drain-timeout-s", "1"]  # what a test leaves open must not hold the suite up
+        if "--server-id" not in arguments:
+            command += own_id()
+        self.server_id = command[command.index("--server-id") + 1]
         super().__init__(command, environment, nofile, **keywords)
         self._await_ready()
         self.start_descriptors = self.descriptors()
@@ -203,6 +224,11 @@ class Relay(Process):
                 text = self.tail()
                 self.kill()
                 raise AssertionError(f"no READY=1 within {START_TIMEOUT_S} s\n{text}")
+
+    @property
+    def segment(self):
+        """The file of its statistics."""
+        return SEGMENTS / f"bore-{self.server_id}"
 
     def counters(self):
         """The counters the relay logs on SIGUSR1, by name."""

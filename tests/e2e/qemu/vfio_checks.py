@@ -31,6 +31,8 @@ SHORT_CONNECTIONS, AT_ONCE = 100, 4
 VISITORS, CLIENT = ("10.71.1.2", "fd71:1::2"), ("10.71.2.2", "fd71:2::2")
 # The relay's addresses as seen from there: by network and IP version.
 RELAY_VISITORS, RELAY_CLIENT = {4: "10.71.1.1", 6: "fd71:1::1"}, {4: "10.71.2.1", 6: "fd71:2::1"}
+# The same for visitors behind a VLAN tag, which the relay's cable carries beside untagged frames.
+VLAN_ID, VLAN_VISITORS, VLAN_RELAY = 100, "10.71.3.2", "10.71.3.1"
 # Tunnels by public port. The service is a socket of this process, but for ECHO.
 SPLICE, SPLICE6, AUTO, STREAM, ECHO = range(20000, 20005)
 RELAY_COMMAND = (
@@ -158,16 +160,17 @@ class Site:
         self.kept.callback(client.kill)
         assert client.public_port(20) == port
 
-    def visit(self, port=SPLICE, version=4):
+    def visit(self, port=SPLICE, version=4, relay=None):
+        """`relay`: another address of it than the version's."""
         with self.visitors.namespace.inside():
-            return protocol.connect((RELAY_VISITORS[version], port), timeout=WAIT_S)
+            return protocol.connect((relay or RELAY_VISITORS[version], port), timeout=WAIT_S)
 
     @contextlib.contextmanager
-    def pair(self, port=SPLICE, version=4, sack=1):
+    def pair(self, port=SPLICE, version=4, sack=1, relay=None):
         """A visitor's socket and the service's end of the same connection; both are closed behind the block."""
         self.visitors.namespace.sysctl("ipv4.tcp_sack", sack)
         try:
-            visitor = self.visit(port, version)
+            visitor = self.visit(port, version, relay)
         finally:
             self.visitors.namespace.sysctl("ipv4.tcp_sack", 1)
         with visitor, self.listener.accept()[0] as service:
@@ -322,6 +325,23 @@ def check_stream(site):
         assert after["handoffs_total"] == 1, site.fallbacks(after)
 
 
+def check_vlan(site):
+    """The tag of the visitors' leg goes off and on again on the way to a client that has none."""
+    with site.check(f"visitors in VLAN {VLAN_ID}, client in none: both ways, sha-256, spliced") as remarks:
+        vfio_guest.Vlan(site.visitors, VLAN_ID, f"{VLAN_VISITORS}/24")
+        status, text = site.guest.run(
+            f"modprobe 8021q && ip link add link bore0 name bore0.{VLAN_ID} type vlan id {VLAN_ID} && "
+            f"ip addr add {VLAN_RELAY}/24 dev bore0.{VLAN_ID} && ip link set bore0.{VLAN_ID} up")
+        assert status == 0, text
+        before = site.counters()
+        with site.pair(relay=VLAN_RELAY) as both:
+            remarks.append(both_ways(*both, 4 * MIB))
+        after = site.counters() - before
+        assert after["handoffs_total"] == 1, site.fallbacks(after)
+        assert after["packet_spliced_total"] >= 2 * 4 * MIB // 1448, after["packet_spliced_total"]
+        remarks.append(f"{after['packet_spliced_total']} frames spliced")
+
+
 def check_cables(site):
     for number, name in ((1, "NIC 1 (e1000e, visitors)"), (2, "NIC 2 (virtio, client)")):
         up, changes = f"port_link_up{number - 1}", f"port_link_changes_total{number - 1}"
@@ -402,8 +422,8 @@ def run_checks(options):
     with contextlib.ExitStack() as kept:
         site = Site(options, kept)
         try:
-            for checks in (check_start, check_bytes, check_short_connections, check_ends, check_stream, check_cables,
-                           check_sums, check_restart, check_end):
+            for checks in (check_start, check_bytes, check_short_connections, check_ends, check_stream, check_vlan,
+                           check_cables, check_sums, check_restart, check_end):
                 checks(site)
         except GiveUp as error:
             site.failed += 1

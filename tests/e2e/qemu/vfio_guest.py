@@ -4,6 +4,7 @@ console a file, its second serial port runs commands, QEMU's monitor pulls cable
 Nothing here outlives this process: QEMU is killed by the kernel when the process that started it dies, a
 TAP goes with its descriptor, a namespace with its last process.
 """
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -14,6 +15,7 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 
 from harness import netns
@@ -33,22 +35,79 @@ def end_with_parent():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def open_tap(name):
+    """A TAP device in this thread's namespace; it goes with the descriptor."""
+    tap = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(tap, TUNSETIFF, struct.pack("16sH22x", name, IFF_TAP_NO_PI))
+    return tap
+
+
+def without_offloads(namespace, name):
+    """With these on, frames are superframes without checksums, which no wire carries."""
+    namespace.run("ethtool", "-K", name, *(word for feature in ("tx", "tso", "gso", "gro", "sg")
+                                           for word in (feature, "off")))
+
+
 class Side:
     """A namespace with one TAP device, behind which there is a card of the guest."""
 
     def __init__(self, *addresses):
         self.namespace = netns.Namespace()
         with self.namespace.inside():
-            self.tap = os.open("/dev/net/tun", os.O_RDWR)
-            fcntl.ioctl(self.tap, TUNSETIFF, struct.pack("16sH22x", b"wire", IFF_TAP_NO_PI))
+            self.tap = open_tap(b"wire")
         self.namespace.ip("link set wire addrgenmode none")
-        # With these on, frames are superframes without checksums, which no wire carries.
-        self.namespace.run("ethtool", "-K", "wire", *(word for name in ("tx", "tso", "gso", "gro", "sg")
-                                                      for word in (name, "off")))
+        without_offloads(self.namespace, "wire")
         self.namespace.ip(*(f"addr add {address} dev wire" for address in addresses), "link set wire up")
 
     def close(self):
         self.namespace.close()
+
+
+class Vlan:
+    """A TAP device whose frames travel over the side's wire with a VLAN tag. By hand, since not every kernel
+    has VLAN devices; the packet socket gives the tag of what it receives apart from the frame."""
+
+    SOL_PACKET, PACKET_AUXDATA, TP_STATUS_VLAN_VALID = 263, 8, 1 << 4
+
+    def __init__(self, side, vlan_id, *addresses):
+        self._tag = struct.pack("!HH", 0x8100, vlan_id)
+        with side.namespace.inside():
+            self._tap = open_tap(b"tagged")
+            self._wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+            self._wire.setsockopt(self.SOL_PACKET, self.PACKET_AUXDATA, 1)
+            self._wire.bind(("wire", 0))
+        without_offloads(side.namespace, "tagged")
+        # Room for the tag on a wire of the same MTU.
+        side.namespace.ip("link set tagged mtu 1496", *(f"addr add {address} dev tagged" for address in addresses),
+                          "link set tagged up")
+        for loop in (self._to_wire, self._from_wire):
+            threading.Thread(target=loop, daemon=True).start()
+
+    def _to_wire(self):
+        while True:
+            frame = os.read(self._tap, 2048)
+            with contextlib.suppress(OSError):  # a full queue loses frames, as a wire does
+                self._wire.send(frame[:12] + self._tag + frame[12:])
+
+    def _from_wire(self):
+        while True:
+            frame, aside, _, sender = self._wire.recvmsg(2048, 64)
+            if sender[2] == socket.PACKET_OUTGOING:
+                continue
+            if frame[12:16] == self._tag:
+                frame = frame[:12] + frame[16:]
+            elif self._tag_of(aside) != self._tag[2:]:
+                continue
+            with contextlib.suppress(OSError):
+                os.write(self._tap, frame)
+
+    def _tag_of(self, aside):
+        """struct tpacket_auxdata: status at 0, tag control information at 16."""
+        for level, kind, data in aside:
+            if (level, kind) == (self.SOL_PACKET, self.PACKET_AUXDATA):
+                status, tag = struct.unpack_from("=I12xH", data)
+                return struct.pack("!H", tag) if status & self.TP_STATUS_VLAN_VALID else None
+        return None
 
 
 class Guest:
