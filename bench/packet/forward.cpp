@@ -8,6 +8,7 @@
 //   splice   the whole packet path
 #include <sched.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <memory>
@@ -91,11 +92,17 @@ class Rounds {
             return;
         }
         const std::size_t sequence_at = 14U + (ipv6 ? 40U : 20U) + 4U;
-        for (Frame& frame : frames) {
-            std::byte* at = frame.data + sequence_at;
-            packet::store32(at, packet::load32(at) + sent_bytes_);
-            packet::store32(at + 4, packet::load32(at + 4) + acknowledged_bytes_);
-            if (++position_ == packet_count_) {
+        while (!frames.empty()) {
+            const std::size_t count =
+                std::min<std::size_t>(frames.size(), packet_count_ - position_);
+            for (const Frame& frame : frames.first(count)) {
+                std::byte* at = frame.data + sequence_at;
+                packet::store32(at, packet::load32(at) + sent_bytes_);
+                packet::store32(at + 4, packet::load32(at + 4) + acknowledged_bytes_);
+            }
+            frames = frames.subspan(count);
+            position_ += static_cast<std::uint32_t>(count);
+            if (position_ == packet_count_) {
                 position_ = 0;
                 acknowledged_bytes_ = sent_bytes_;
                 sent_bytes_ += payload_bytes_;
@@ -139,7 +146,7 @@ class Forwarder {
 
   private:
     std::uint64_t turn() {
-        const base::Nanoseconds now = base::monotonic_now();
+        const base::Nanoseconds now = clock_.now();
         std::uint64_t received = 0;
         for (std::uint8_t port = 0; port < 2; ++port) {
             const std::size_t count = ports_[port]->receive(0, frames_);
@@ -199,6 +206,7 @@ class Forwarder {
     abi::PacketWorkerCounters counters_;
     std::array<abi::TunnelCounters, 1> rows_;
     packet::Pipeline pipeline_;
+    base::CoarseClock clock_;
     std::array<Rounds, 2> rounds_;
     std::array<Frame, max_burst> frames_;
     std::array<packet::TcpView, max_burst> views_;

@@ -160,7 +160,53 @@ def requirement_table(results, memory):
         lines.append([wanted.text, f"{sign} {wanted.limit}", spread.text(2), verdict])
     for sample in memory:
         kind = "IPv6" if sample["ipv6"] else "IPv4"
-        verdict = "pass" if sample["bytes_per_flow"] <= MOST_BYTES_PER_FLOW else "MISS"
-        lines.append([f"bytes per flow, {sample['flows']:,} of {kind}",
-                      f"≤ {MOST_BYTES_PER_FLOW}", f"{sample['bytes_per_flow']:.0f}", verdict])
+        most = sample["most_bytes_per_flow"]
+        verdict = "pass" if most <= MOST_BYTES_PER_FLOW else "MISS"
+        lines.append([f"bytes per flow, {sample['flows']:,} of {kind}", f"≤ {MOST_BYTES_PER_FLOW}",
+                      f"{sample['bytes_per_flow']:.0f}, at worst {most:.0f} with "
+                      f"{sample['worst_flows']:,}", verdict])
     return table(lines)
+
+
+# ---- Figures in READMEs, between markers, so that nobody types them.
+
+def marked(text, name, figures):
+    """`text` with what stands between the markers of `name` replaced."""
+    begin, end = f"<!-- {name}: written by bench/packet/run --publish -->", f"<!-- end of {name} -->"
+    head, found_begin, rest = text.partition(begin)
+    _, found_end, tail = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"there is no '{begin}' with its '{end}' behind it")
+    return f"{head}{begin}\n{figures}\n{end}{tail}"
+
+
+def front_page_table(results, memory):
+    """The requirements in one small table, what is missed in bold."""
+    found = {case: derived(rounds) for case, rounds in results.items()}
+
+    def cell(metric, case, digits=2):
+        wanted = next((one for one in REQUIREMENTS if (one.metric, one.case) == (metric, case)), None)
+        if case not in found:
+            return "not measured"
+        spread = found[case][metric]
+        value = f"{spread.median:.{digits}f}"
+        return value if wanted is None or wanted.met(spread) else f"**{value}**"
+
+    def bytes_cell(ipv6):
+        values = [sample["most_bytes_per_flow"] for sample in memory if sample["ipv6"] == ipv6]
+        text = f"{max(values):.0f}" if values else "not measured"
+        return f"**{text}**" if values and max(values) > MOST_BYTES_PER_FLOW else text
+
+    few, some, _, many, large = CASES
+    return table([
+        ["Work", "Must", "Measured"],
+        ["64 bytes, 1,000 flows: cycles beyond the port's own; × `5tswap`", "≤ 80; ≥ 0.75",
+         f"{cell('beyond', few, 0)}; {cell('ratio', few)}"],
+        ["64 bytes, 10,000 flows: Mpps on one core, both directions together", "≥ 14.88",
+         cell("mpps", some, 1)],
+        ["64 bytes, 1,000,000 flows in random order: cycles; × `5tswap`", "≤ 180; ≥ 0.45",
+         f"{cell('beyond', many, 0)}; {cell('ratio', many)}"],
+        ["1,460 bytes: × `5tswap`", "≥ 0.9", cell("ratio", large)],
+        ["bytes per flow, both directions, at worst from 500,000 flows on: IPv4; IPv6", "≤ 256",
+         f"{bytes_cell(False)}; {bytes_cell(True)}"],
+    ])

@@ -1,12 +1,19 @@
 """The arithmetic and the tables of the packet bench."""
 
+import pathlib
 import xml.etree.ElementTree
+
+import pytest
 
 import chart
 import packet_report as report
 
+HERE = pathlib.Path(__file__).resolve().parent
+
 ROUND = {"io": 40.0, "parse": 50.0, "look-up": 58.0, "splice": 80.0, "testpmd io": 30.0,
          "testpmd 5tswap": 48.0, "ghz": 2.5}
+MEMORY = {"flows": 1000, "ipv6": False, "bytes_per_flow": 200.0, "most_bytes_per_flow": 220.0,
+          "worst_flows": 600}
 
 
 def test_metrics_are_taken_within_a_round():
@@ -26,8 +33,8 @@ def test_stages_add_up_to_the_whole():
 
 
 def test_requirements_pass_miss_or_say_that_nothing_was_measured():
-    memory = [{"flows": 1000, "ipv6": False, "bytes_per_flow": 256.0},
-              {"flows": 1000, "ipv6": True, "bytes_per_flow": 256.4}]
+    memory = [MEMORY | {"most_bytes_per_flow": 256.0},
+              MEMORY | {"ipv6": True, "most_bytes_per_flow": 256.4}]
     text = report.requirement_table({report.CASES[0]: [ROUND]}, memory)
     lines = {line.split("|")[1].strip(): line for line in text.splitlines()}
     assert "MISS" in lines["1 k flows, × 5tswap"]
@@ -70,3 +77,28 @@ def test_grid_lines_are_round_and_few():
         step = chart.step_of(most)
         assert most / step <= 8.0001
         assert f"{step:g}".lstrip("0.").rstrip("0") in ("1", "2", "5")
+
+
+def test_figures_stand_between_their_markers_and_nothing_else_changes():
+    begin = "<!-- figures: written by bench/packet/run --publish -->"
+    text = f"before\n{begin}\nold\n<!-- end of figures -->\nbehind\n"
+    assert report.marked(text, "figures", "new") == text.replace("old", "new")
+    with pytest.raises(ValueError, match="figures"):
+        report.marked("no markers", "figures", "new")
+    with pytest.raises(ValueError, match="figures"):
+        report.marked(begin, "figures", "new")
+
+
+def test_the_readmes_have_the_markers():
+    for name, path in (("figures", HERE / "README.md"),
+                       ("packet figures", HERE.parents[1] / "README.md")):
+        text = path.read_text(encoding="utf-8")
+        assert "new" in report.marked(text, name, "new")
+
+
+def test_the_front_page_says_in_bold_what_is_missed():
+    results = {case: [ROUND] for case in report.CASES}
+    lines = report.front_page_table(results, [MEMORY, MEMORY | {"ipv6": True, "most_bytes_per_flow": 300}])
+    assert "50; **0.60**" in lines  # ROUND: 80 - 30 and 48 / 80
+    assert "50; 0.60" in lines
+    assert "220; **300**" in lines

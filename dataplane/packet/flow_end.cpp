@@ -550,7 +550,7 @@ FlowKey Flows::key_of_leg(FlowIndex flow, Leg leg) const {
     if ((entry.flags & flag_v6) != 0) {
         const FlowAddresses& addresses = context_.table.addresses(flow);
         key.peer_address = addresses.peer[static_cast<std::size_t>(leg)];
-        key.own_address = addresses.own[static_cast<std::size_t>(leg)];
+        key.own_address = context_.table.own_address6(direction_of(flow, leg));
         return key;
     }
     for (auto* address : {&key.peer_address, &key.own_address}) {

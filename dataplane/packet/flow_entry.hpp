@@ -10,9 +10,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "dataplane/abi/engine.hpp"
 #include "dataplane/base/spsc_ring.hpp"
+#include "dataplane/packet/checksum.hpp"
 
 namespace bore::packet {
 
@@ -56,6 +58,7 @@ inline constexpr std::uint8_t flag_v6 = 0x01;
 inline constexpr std::uint8_t flag_in_timestamps = 0x02;    // negotiated on the in leg
 inline constexpr std::uint8_t flag_out_timestamps = 0x04;   // negotiated on the out leg
 inline constexpr std::uint8_t flag_sack = 0x08;             // permitted on both legs, else stripped
+inline constexpr std::uint8_t flag_tagged = 0x10;           // leaves with a VLAN tag
 inline constexpr std::uint8_t flag_no_window_scale = 0x20;  // out leg without window scaling
 
 // Bits of DirectionEntry::state. Two threads change them, so always by fetch_or and fetch_and.
@@ -68,22 +71,24 @@ inline constexpr std::uint8_t state_reset = 0x04;     // worker: FlowCold::reset
 
 struct alignas(base::cache_line_bytes) DirectionEntry {
     // ---- What a frame must carry to belong here (IPv4, network order as in the packet: source
-    // address, destination address, source port, destination port). IPv6: the addresses are in
-    // FlowAddresses, these hold a fold of them.
+    // address, destination address, source port, destination port). IPv6: peers' addresses are in
+    // FlowAddresses, here is a fold; instead of the own one is the adjacency that has it.
     std::uint32_t in_source{0};
     std::uint32_t in_destination{0};
     std::uint32_t in_ports{0};
-    // ---- What it carries when it leaves, same form.
-    std::uint32_t out_source{0};
+    // ---- What it carries when it leaves, same form. The source is in the adjacency.
     std::uint32_t out_destination{0};
     std::uint32_t out_ports{0};
+    // ---- What that changes in sums, see set_changes(); words as they lie in memory.
+    std::uint16_t address_change{0};
+    std::uint16_t constant_change{0};
     // ---- Added to the fields of TCP, modulo 2^32, host order.
     std::uint32_t sequence_delta{0};         // out.snd_nxt - in.rcv_nxt at the splice
     std::uint32_t acknowledgement_delta{0};  // minus the other direction's sequence_delta; SACK too
     std::uint32_t timestamp_delta{0};        // TSval
     std::uint32_t timestamp_echo_delta{0};   // TSecr: minus the other direction's timestamp_delta
-    // L2 header and port of the out leg's peer. The slow path changes it when that peer's next hop
-    // gets another link address.
+    // Own address, L2 header and port of the out leg. The slow path changes it when the next hop
+    // of that leg's peer gets another link address.
     std::atomic<std::uint16_t> adjacency{0};
     std::uint16_t out_mss{0};       // payload + TCP options that the out leg's peer takes
     std::uint8_t window_scales{0};  // in leg's peer scale, out leg's own scale << 4
@@ -101,6 +106,22 @@ struct alignas(base::cache_line_bytes) DirectionEntry {
 };
 static_assert(sizeof(DirectionEntry) == base::cache_line_bytes, "one line per IPv4 packet");
 static_assert(offsetof(DirectionEntry, next_sequence) == 48);
+static_assert(offsetof(DirectionEntry, out_ports) == offsetof(DirectionEntry, out_destination) + 4);
+
+// The sums over what changes by constants, once for all frames. `addresses` is what replacing the
+// addresses adds. The second sum has ports and deltas, too: a number modulo 2^32 changes a sum by
+// its delta, less one (as a word in memory: carry_change) when the addition wraps, because 2^32 is
+// 1 in one's complement.
+inline constexpr std::uint64_t carry_change = 0x0100;
+inline void set_changes(DirectionEntry& entry, std::uint64_t addresses) {
+    entry.address_change = fold(addresses);
+    std::uint64_t all = fold(addresses) + change32(entry.in_ports, entry.out_ports);
+    for (const std::uint32_t delta : {entry.sequence_delta, entry.acknowledgement_delta,
+                                      entry.timestamp_delta, entry.timestamp_echo_delta}) {
+        all += __builtin_bswap32(delta);
+    }
+    entry.constant_change = fold(all);
+}
 
 // What only unusual segments, the end of a flow and the slow path look at. One per flow; index 0 of
 // each pair belongs to the visitor's direction.
@@ -128,20 +149,28 @@ struct alignas(base::cache_line_bytes) FlowCold {
 };
 static_assert(sizeof(FlowCold) == base::cache_line_bytes);
 
-// The full addresses of an IPv6 flow, as [leg] peer and own. Untouched memory for IPv4.
-struct alignas(base::cache_line_bytes) FlowAddresses {
+// The peers' addresses of an IPv6 flow, by leg. Untouched memory for IPv4.
+struct alignas(32) FlowAddresses {
     std::array<std::array<std::uint8_t, 16>, 2> peer{};
-    std::array<std::array<std::uint8_t, 16>, 2> own{};
 };
-static_assert(sizeof(FlowAddresses) == base::cache_line_bytes);
+static_assert(sizeof(FlowAddresses) == 32);
 
-// How frames reach a peer: the Ethernet header, VLAN tag included, and the port. Taken from the
-// frames that the kernel sent to it. Never changed while a flow refers to it.
-struct alignas(32) Adjacency {
+// How frames reach a peer: the Ethernet header, VLAN tag included, and the port, taken from the
+// frames that the kernel sent to it; and the relay's own address there, of which there are few, so
+// that flows need not have it each. Never changed while a flow refers to it.
+struct alignas(base::cache_line_bytes) Adjacency {
     std::array<std::byte, 18> header{};  // destination, source, [tag], ethertype
     std::uint8_t header_bytes{0};        // 14 or 18
     std::uint8_t port_index{0};
+    std::array<std::uint8_t, 16> own_address{};  // as in FlowKey
+
+    [[nodiscard]] std::uint32_t own_v4() const {  // as it lies in the packet
+        std::uint32_t word;
+        std::memcpy(&word, own_address.data() + 12, sizeof word);
+        return word;
+    }
 };
+static_assert(sizeof(Adjacency) == base::cache_line_bytes);
 
 // Activity is kept in ticks of 2^28 ns (268 ms), 16 bits of them: 4.9 hours until they wrap.
 inline constexpr unsigned activity_tick_shift = 28;

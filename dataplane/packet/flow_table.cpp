@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "dataplane/base/check.hpp"
 
@@ -20,8 +21,7 @@ namespace {
 
 constexpr std::size_t v4_at = 12;  // where an IPv4 address stands in its mapped form
 
-// Doubled beyond the first; when there is no memory for that, filled up to the second.
-constexpr std::size_t first_bucket_count = 16;
+// Grown beyond the first; when there is no memory for that, filled up to the second.
 constexpr std::size_t grow_at_eighths = 6;
 constexpr std::size_t full_at_eighths = 7;
 
@@ -65,12 +65,24 @@ std::uint8_t flags_of(const LegState& in, const LegState& out) {
     return static_cast<std::uint8_t>(flags);
 }
 
-void fill_direction(DirectionEntry& entry, const LegState& in, const LegState& out) {
+// What replacing an address adds to a sum. The prefix of a mapped IPv4 address is the same in both.
+std::uint64_t change_of(const std::array<std::uint8_t, 16>& before,
+                        const std::array<std::uint8_t, 16>& after) {
+    std::uint64_t change = 0;
+    for (std::size_t at = 0; at < before.size(); at += 4) {
+        change += change32(word32(reinterpret_cast<const std::byte*>(before.data() + at)),
+                           word32(reinterpret_cast<const std::byte*>(after.data() + at)));
+    }
+    return change;
+}
+
+// `adjacencies`: of the legs, bound to their own addresses.
+void fill_direction(DirectionEntry& entry, const LegState& in, const LegState& out,
+                    std::uint16_t in_adjacency, std::uint16_t out_adjacency, bool out_tagged) {
     const bool v4 = in.key.is_v4();
     entry.in_source = v4 ? v4_word(in.key.peer_address) : fold(in.key.peer_address);
-    entry.in_destination = v4 ? v4_word(in.key.own_address) : fold(in.key.own_address);
+    entry.in_destination = v4 ? v4_word(in.key.own_address) : in_adjacency;
     entry.in_ports = port_word(in.key.peer_port, in.key.own_port);
-    entry.out_source = v4 ? v4_word(out.key.own_address) : fold(out.key.own_address);
     entry.out_destination = v4 ? v4_word(out.key.peer_address) : fold(out.key.peer_address);
     entry.out_ports = port_word(out.key.own_port, out.key.peer_port);
     entry.sequence_delta = out.snd_nxt - in.rcv_nxt;
@@ -78,11 +90,13 @@ void fill_direction(DirectionEntry& entry, const LegState& in, const LegState& o
     const bool timestamps = in.timestamps && out.timestamps;
     entry.timestamp_delta = timestamps ? out.own_timestamp - in.peer_timestamp : 0;
     entry.timestamp_echo_delta = timestamps ? out.peer_timestamp - in.own_timestamp : 0;
-    entry.adjacency = out.adjacency;
+    set_changes(entry, change_of(in.key.peer_address, out.key.own_address) +
+                           change_of(in.key.own_address, out.key.peer_address));
+    entry.adjacency = out_adjacency;
     entry.out_mss = out.peer_mss;
     entry.window_scales =
         static_cast<std::uint8_t>(in.peer_window_scale | out.own_window_scale << 4);
-    entry.flags = flags_of(in, out);
+    entry.flags = static_cast<std::uint8_t>(flags_of(in, out) | (out_tagged ? flag_tagged : 0));
     entry.other_fin.store(0, std::memory_order_relaxed);
     entry.next_sequence.store(in.rcv_nxt, std::memory_order_relaxed);
     entry.acknowledged.store(in.snd_nxt, std::memory_order_relaxed);
@@ -192,11 +206,15 @@ std::optional<FlowIndex> FlowTable::install(const FlowState& state, std::uint64_
     if (!room_for_two()) {
         return std::nullopt;
     }
+    const auto adjacencies = bind_adjacencies(state);
+    if (!adjacencies) {
+        return std::nullopt;
+    }
     const std::optional<FlowIndex> flow = take_slot(!visitor.is_v4());
     if (!flow) {
         return std::nullopt;
     }
-    fill(*flow, state, now_ns);
+    fill(*flow, state, *adjacencies, now_ns);
     ++size_;
     const std::uintptr_t word = buckets_.load(std::memory_order_relaxed);
     for (const abi::Leg leg : {abi::Leg::visitor, abi::Leg::client}) {
@@ -232,16 +250,18 @@ std::optional<FlowIndex> FlowTable::take_slot(bool needs_addresses) {
     return flow;
 }
 
-void FlowTable::fill(FlowIndex flow, const FlowState& state, std::uint64_t now_ns) {
+void FlowTable::fill(FlowIndex flow, const FlowState& state,
+                     const std::array<std::uint16_t, 2>& adjacencies, std::uint64_t now_ns) {
     FlowCold& cold = cold_[flow];
     const bool holds_acks = state.ack_hold_back != 0;
     for (std::size_t leg = 0; leg < 2; ++leg) {
         const LegState& in = state.legs[leg];
         const LegState& out = state.legs[1 - leg];
-        BORE_CHECK(in.adjacency < adjacency_uses_.size(), "an adjacency that was never made");
-        ++adjacency_uses_[in.adjacency].flow_count;
+        ++adjacency_uses_[adjacencies[leg]].reference_count;
         DirectionEntry& entry = directions_[2 * std::size_t{flow} + leg];
-        fill_direction(entry, in, out);
+        const std::uint16_t out_adjacency = adjacencies[1 - leg];
+        fill_direction(entry, in, out, adjacencies[leg], out_adjacency,
+                       adjacencies_[out_adjacency].header_bytes != 14);
         const bool limited = leg == 0 ? state.limited_to_client : state.limited_to_visitor;
         entry.tunnel_index = state.tunnel_index;
         entry.last_seen.store(activity_tick(now_ns), std::memory_order_relaxed);
@@ -259,8 +279,8 @@ void FlowTable::fill(FlowIndex flow, const FlowState& state, std::uint64_t now_n
         cold.fin_acknowledged[leg].store(0, std::memory_order_relaxed);
         cold.reset_seen[leg].store(0, std::memory_order_relaxed);
         if (!in.key.is_v4()) {
+            ++adjacency_uses_[entry.in_destination].reference_count;
             addresses_[flow].peer[leg] = in.key.peer_address;
-            addresses_[flow].own[leg] = in.key.own_address;
         }
     }
     cold.ack_hold_back = state.ack_hold_back;
@@ -280,15 +300,15 @@ std::uint32_t FlowTable::hash_of(DirectionIndex direction) const {
     const std::size_t leg = direction & 1U;
     std::array<std::byte, 32> both;
     std::memcpy(both.data(), full.peer[leg].data(), 16);
-    std::memcpy(both.data() + 16, full.own[leg].data(), 16);
+    std::memcpy(both.data() + 16, own_address6(direction).data(), 16);
     return hash6({both.data(), entry.in_ports});
 }
 
 void FlowTable::insert(DirectionIndex direction, std::uint32_t hash, std::uintptr_t word) {
     FlowBucket* buckets = array_of(word);
-    const std::uint32_t last = last_bucket(word);
+    const std::uint32_t count = count_of(word);
     const std::uint32_t slot = FlowBucket::tag_of(hash) | direction;
-    for (std::uint32_t at = home_of(hash, word);; at = (at + 1) & last) {
+    for (std::uint32_t at = home_of(hash, count);; at = next_of(at, count)) {
         FlowBucket& bucket = buckets[at];
         for (std::size_t index = 0; index < FlowBucket::slot_count; ++index) {
             if (bucket.slots[index].load(std::memory_order_relaxed) == 0) {
@@ -306,12 +326,12 @@ void FlowTable::insert(DirectionIndex direction, std::uint32_t hash, std::uintpt
 void FlowTable::erase(DirectionIndex direction, std::uint32_t hash) const {
     const std::uintptr_t word = buckets_.load(std::memory_order_relaxed);
     FlowBucket* buckets = array_of(word);
-    const std::uint32_t last = last_bucket(word);
+    const std::uint32_t count = count_of(word);
     const std::uint32_t slot = FlowBucket::tag_of(hash) | direction;
-    const std::uint32_t home = home_of(hash, word);
+    const std::uint32_t home = home_of(hash, count);
     std::uint32_t at = home;
     std::atomic<std::uint32_t>* place = nullptr;
-    for (;; at = (at + 1) & last) {
+    for (;; at = next_of(at, count)) {
         auto& slots = buckets[at].slots;
         auto* found = std::ranges::find_if(slots, [slot](const std::atomic<std::uint32_t>& one) {
             return one.load(std::memory_order_relaxed) == slot;
@@ -320,10 +340,10 @@ void FlowTable::erase(DirectionIndex direction, std::uint32_t hash) const {
             place = found;
             break;
         }
-        BORE_CHECK(((at + 1) & last) != home, "an installed direction is in no bucket");
+        BORE_CHECK(next_of(at, count) != home, "an installed direction is in no bucket");
     }
     place->store(0, std::memory_order_release);
-    for (std::uint32_t before = home; before != at; before = (before + 1) & last) {
+    for (std::uint32_t before = home; before != at; before = next_of(before, count)) {
         std::atomic<std::uint32_t>& passed = buckets[before].passed;
         passed.store(passed.load(std::memory_order_relaxed) - 1, std::memory_order_release);
     }
@@ -338,20 +358,30 @@ std::size_t FlowTable::passed_count() const {
     return count;
 }
 
-// Twice the buckets, or the first ones. The old array stays readable until the grace period ends.
+// A quarter to a sixth more buckets, so that memory stays near what is used; twice as many while
+// the arrays are small, see place_buckets(). The old array stays readable until the grace period
+// ends.
 bool FlowTable::grow() {
-    const std::size_t count = bucket_count_ == 0 ? first_bucket_count : bucket_count_ * 2;
+    const std::uintptr_t before = buckets_.load(std::memory_order_relaxed) & size_mask;
+    const bool small = bucket_count_ * sizeof(FlowBucket) <= memory_.granule_bytes() / 2;
+    const std::uintptr_t size = bucket_count_ == 0 ? first_size : before + (small ? 4 : 1);
+    if (size > last_size) {
+        return false;
+    }
+    const std::size_t count = count_of(size);
     Extent extent;
     if (!place_buckets(extent, count * sizeof(FlowBucket))) {
         return false;
     }
-    const std::uintptr_t word = reinterpret_cast<std::uintptr_t>(extent.start) |
-                                static_cast<std::uintptr_t>(32 - std::countr_zero(count));
+    const std::uintptr_t word = reinterpret_cast<std::uintptr_t>(extent.start) | size;
     copy_to(word);
     buckets_.store(word, std::memory_order_release);
     if (bucket_count_ != 0) {
         const std::uint64_t epoch = epoch_.fetch_add(1, std::memory_order_acq_rel) + 1;
-        retired_.push_back({epoch, no_flow, bucket_extent_});
+        // The last array of the nursery takes it along.
+        const bool outgrown = bucket_extent_.reserved_bytes == 0 && extent.reserved_bytes != 0;
+        retired_.push_back(
+            {epoch, no_flow, outgrown ? std::exchange(nursery_, {}) : bucket_extent_});
     }
     bucket_extent_ = extent;
     bucket_count_ = count;
@@ -402,7 +432,7 @@ void FlowTable::copy_to(std::uintptr_t word) const {
         for (const abi::Leg leg : {abi::Leg::visitor, abi::Leg::client}) {
             const DirectionIndex direction = direction_of(flow, leg);
             const std::uint32_t hash = hash_of(direction);
-            __builtin_prefetch(array_of(word) + home_of(hash, word), 1);
+            __builtin_prefetch(array_of(word) + home_of(hash, count_of(word)), 1);
             group[count++] = {direction, hash};
         }
         if (count == group_size) {
@@ -442,7 +472,7 @@ std::size_t FlowTable::collect() {
         const Retired retired = retired_.front();
         retired_.pop_front();
         if (retired.adjacency) {
-            --adjacency_uses_[*retired.adjacency].flow_count;
+            --adjacency_uses_[*retired.adjacency].reference_count;
             continue;
         }
         if (retired.flow == no_flow) {
@@ -459,7 +489,11 @@ std::size_t FlowTable::collect() {
 
 void FlowTable::release_slot(FlowIndex flow) {
     for (const abi::Leg leg : {abi::Leg::visitor, abi::Leg::client}) {
-        --adjacency_uses_[directions_[direction_of(flow, leg)].adjacency].flow_count;
+        const DirectionEntry& entry = directions_[direction_of(flow, leg)];
+        --adjacency_uses_[entry.adjacency.load(std::memory_order_relaxed)].reference_count;
+        if ((entry.flags & flag_v6) != 0) {
+            --adjacency_uses_[entry.in_destination].reference_count;
+        }
     }
     free_flows_.push_back(flow);
 }
@@ -545,10 +579,48 @@ std::optional<std::uint16_t> FlowTable::adjacency(std::span<const std::byte> hea
     std::ranges::copy(header, wanted.header.begin());
     wanted.header_bytes = static_cast<std::uint8_t>(header.size());
     wanted.port_index = port_index;
-    std::array<std::byte, 20> content;
+    return intern(wanted, std::nullopt);
+}
+
+// The adjacencies of both legs, each with the leg's own address. The neighbours are held meanwhile:
+// whatever is taken for one must not be that of the other.
+std::optional<std::array<std::uint16_t, 2>> FlowTable::bind_adjacencies(const FlowState& state) {
+    const auto bind = [&](const LegState& leg) {
+        Adjacency wanted = adjacencies_[leg.adjacency];
+        wanted.own_address = leg.key.own_address;
+        return intern(wanted, leg.adjacency);
+    };
+    const auto& [visitor, client] = state.legs;
+    for (const LegState& leg : state.legs) {
+        BORE_CHECK(leg.adjacency < adjacency_uses_.size(), "an adjacency that was never made");
+        ++adjacency_uses_[leg.adjacency].reference_count;
+    }
+    const auto of_visitor = bind(visitor);
+    if (of_visitor) {
+        ++adjacency_uses_[*of_visitor].reference_count;
+    }
+    const auto of_client = bind(client);
+    if (of_visitor) {
+        --adjacency_uses_[*of_visitor].reference_count;
+    }
+    for (const LegState& leg : state.legs) {
+        --adjacency_uses_[leg.adjacency].reference_count;
+    }
+    if (!of_visitor || !of_client) {
+        return std::nullopt;
+    }
+    return std::array{*of_visitor, *of_client};
+}
+
+// The index of an adjacency like this one, which is made when there is none. `neighbour`: that it
+// was bound to an address of; it stays as long as this one.
+std::optional<std::uint16_t> FlowTable::intern(const Adjacency& wanted,
+                                               std::optional<std::uint16_t> neighbour) {
+    AdjacencyContent content;
     std::ranges::copy(wanted.header, content.begin());
     content[18] = static_cast<std::byte>(wanted.header_bytes);
-    content[19] = static_cast<std::byte>(port_index);
+    content[19] = static_cast<std::byte>(wanted.port_index);
+    std::memcpy(content.data() + 20, wanted.own_address.data(), wanted.own_address.size());
     if (const auto known = adjacency_indices_.find(content); known != adjacency_indices_.end()) {
         return known->second;
     }
@@ -557,21 +629,34 @@ std::optional<std::uint16_t> FlowTable::adjacency(std::span<const std::byte> hea
         return std::nullopt;
     }
     adjacencies_[*index] = wanted;
-    adjacency_uses_[*index] = {0, content};
+    adjacency_uses_[*index] = {0, neighbour, content};
+    if (neighbour) {
+        ++adjacency_uses_[*neighbour].reference_count;
+    }
     adjacency_indices_.emplace(content, *index);
     return index;
 }
 
-// A fresh index, or when all are taken, one that no flow uses, the longest unvisited first.
-void FlowTable::set_adjacency(DirectionIndex direction, std::uint16_t adjacency) {
-    BORE_CHECK(adjacency < adjacency_uses_.size(), "an adjacency that was never made");
-    ++adjacency_uses_[adjacency].flow_count;
-    const std::uint16_t former =
-        directions_[direction].adjacency.exchange(adjacency, std::memory_order_release);
+bool FlowTable::set_adjacency(DirectionIndex direction, std::uint16_t neighbour) {
+    BORE_CHECK(neighbour < adjacency_uses_.size(), "an adjacency that was never made");
+    DirectionEntry& entry = directions_[direction];
+    const std::uint16_t former = entry.adjacency.load(std::memory_order_relaxed);
+    Adjacency wanted = adjacencies_[neighbour];
+    wanted.own_address = adjacencies_[former].own_address;
+    ++adjacency_uses_[neighbour].reference_count;
+    const auto bound = intern(wanted, neighbour);
+    --adjacency_uses_[neighbour].reference_count;
+    if (!bound) {
+        return false;
+    }
+    ++adjacency_uses_[*bound].reference_count;
+    entry.adjacency.store(*bound, std::memory_order_release);
     const std::uint64_t epoch = epoch_.fetch_add(1, std::memory_order_acq_rel) + 1;
     retired_.push_back({epoch, no_flow, {}, former});
+    return true;
 }
 
+// A fresh index, or when all are taken, one that nothing refers to, the longest unvisited first.
 std::optional<std::uint16_t> FlowTable::take_adjacency() {
     if (adjacency_uses_.size() < max_adjacencies) {
         const std::size_t index = adjacency_uses_.size();
@@ -584,8 +669,12 @@ std::optional<std::uint16_t> FlowTable::take_adjacency() {
     for (std::size_t turn = 0; turn < max_adjacencies; ++turn) {
         const std::size_t index = adjacency_clock_;
         adjacency_clock_ = (adjacency_clock_ + 1) % max_adjacencies;
-        if (adjacency_uses_[index].flow_count == 0) {
-            adjacency_indices_.erase(adjacency_uses_[index].content);
+        AdjacencyUse& use = adjacency_uses_[index];
+        if (use.reference_count == 0) {
+            adjacency_indices_.erase(use.content);
+            if (use.neighbour) {
+                --adjacency_uses_[*use.neighbour].reference_count;
+            }
             return static_cast<std::uint16_t>(index);
         }
     }

@@ -5,8 +5,8 @@
 //                that one store publishes both), for each slot a hint of 8 bits, all compared at
 //                once, and a count of the directions that found this bucket full and went on to a
 //                later one, so that a look-up knows whether to go on. Slots never move, so a reader
-//                can not miss one. Doubled when 3/4 full: a new array is filled and published, the
-//                old one is freed after the grace period.
+//                can not miss one. When 3/4 full, a new array, larger by a quarter at least, is
+//                filled and published, the old one is freed after the grace period.
 //   directions   DirectionEntry[2 * flows], cold[flows], addresses[flows] (IPv6): three arrays in
 //                reserved address space of the greatest size, backed by hugepages piece by piece as
 //                flows come. An entry never moves.
@@ -30,9 +30,14 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "dataplane/packet/flow_entry.hpp"
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace bore::packet {
 
@@ -77,6 +82,29 @@ struct FlowState {
     std::uint32_t ack_hold_until_ms{0};
 };
 
+namespace table_detail {
+
+// Hints of a bucket are compared all at once, except under the thread sanitizer, which wants to see
+// each of them read as the atomic that it is.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool scan_by_vector = false;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+inline constexpr bool scan_by_vector = false;
+#else
+inline constexpr bool scan_by_vector = true;
+#endif
+#else
+inline constexpr bool scan_by_vector = true;
+#endif
+#if defined(__SSE2__)
+inline constexpr bool has_byte_mask = scan_by_vector;  // one instruction makes a bit of each byte
+#else
+inline constexpr bool has_byte_mask = false;
+#endif
+
+}  // namespace table_detail
+
 // One line of the hash table. A slot of 0 is empty: no tag is 0. A hint may be.
 struct alignas(base::cache_line_bytes) FlowBucket {
     static constexpr std::size_t slot_count = 12;
@@ -95,13 +123,16 @@ struct alignas(base::cache_line_bytes) FlowBucket {
         return static_cast<std::uint8_t>(hash >> 6U);
     }
     // One bit for each slot whose hint fits: slot_of(bit). They may change at any time.
-    [[nodiscard]] std::uint64_t match(std::uint32_t hash) const;
-    // Slots 0 to 7 have the top bit of the word's bytes, 8 to 11 the fourth of the first bytes.
+    using Matches = std::conditional_t<table_detail::has_byte_mask, std::uint32_t, std::uint64_t>;
+    [[nodiscard]] Matches match(std::uint32_t hash) const;
+    // With a mask of bytes the slot is the bit. Else slots 0 to 7 have the top bit of the word's
+    // bytes, 8 to 11 the fourth of the first bytes.
     [[nodiscard]] static constexpr std::size_t slot_of(unsigned bit) {
-        return bit / 8 + (~bit & 4U) * 2;
+        return table_detail::has_byte_mask ? bit : bit / 8 + (~bit & 4U) * 2;
     }
     [[nodiscard]] static constexpr unsigned bit_of(std::size_t slot) {
-        return static_cast<unsigned>(slot % 8 * 8 + (slot < 8 ? 7 : 3));
+        return static_cast<unsigned>(
+            table_detail::has_byte_mask ? slot : slot % 8 * 8 + (slot < 8 ? 7 : 3));
     }
 };
 static_assert(sizeof(FlowBucket) == base::cache_line_bytes);
@@ -145,9 +176,10 @@ class FlowTable {
     [[nodiscard]] std::optional<std::uint16_t> adjacency(std::span<const std::byte> header,
                                                          std::uint8_t port_index);
     static constexpr std::size_t max_adjacencies = 65'535;
-    // Frames of this direction go there from now on. Workers that have just read the former one use
-    // it to the end of their burst; it stays in use until then.
-    void set_adjacency(DirectionIndex direction, std::uint16_t adjacency);
+    // Frames of this direction go to that neighbour (by adjacency(), tagged as the former one) from
+    // now on. Workers that have just read the former one use it to the end of their burst; it stays
+    // in use until then. False, and nothing changed, when all adjacencies are taken.
+    [[nodiscard]] bool set_adjacency(DirectionIndex direction, std::uint16_t neighbour);
 
     // ---- Workers
 
@@ -165,6 +197,22 @@ class FlowTable {
         std::uint32_t ports;
     };
     static constexpr DirectionIndex no_direction = 0xffff'ffff;
+
+    // The table as one burst sees it, in registers: loads with acquire keep the compiler from
+    // holding anything of the table itself from one frame to the next. An array that growth
+    // replaces stays readable until the next quiescent point; what is only in the new one,
+    // confirm*() finds.
+    struct Reader {
+        const FlowBucket* buckets;
+        std::uint32_t bucket_count;
+        DirectionEntry* directions;
+        std::array<std::uint64_t, 3> secrets;
+
+        [[nodiscard]] std::uint32_t hash4(const Key4& key) const;
+        const FlowBucket* prefetch_bucket(std::uint32_t hash) const;
+        [[nodiscard]] DirectionIndex candidate(const FlowBucket& bucket, std::uint32_t hash) const;
+    };
+    [[nodiscard]] Reader reader() const;
 
     [[nodiscard]] std::uint32_t hash4(const Key4& key) const;
     [[nodiscard]] std::uint32_t hash6(const Key6& key) const;
@@ -189,6 +237,10 @@ class FlowTable {
     }
     [[nodiscard]] FlowCold& cold(FlowIndex flow) const { return cold_[flow]; }
     [[nodiscard]] FlowAddresses& addresses(FlowIndex flow) const { return addresses_[flow]; }
+    // The relay's own address that frames of an IPv6 direction come to.
+    [[nodiscard]] const std::array<std::uint8_t, 16>& own_address6(DirectionIndex index) const {
+        return adjacencies_[directions_[index].in_destination].own_address;
+    }
     [[nodiscard]] const Adjacency& adjacency_at(std::uint16_t index) const {
         return adjacencies_[index];
     }
@@ -210,48 +262,61 @@ class FlowTable {
     struct alignas(base::cache_line_bytes) WorkerEpoch {
         std::atomic<std::uint64_t> seen{0};  // 0 = offline
     };
-    struct NeighbourUse {
-        std::uint32_t flow_count{0};
-        std::array<std::byte, 20> content{};
+    using AdjacencyContent = std::array<std::byte, 36>;
+    struct AdjacencyUse {
+        std::uint32_t reference_count{0};  // directions of flows, adjacencies bound to addresses
+        std::optional<std::uint16_t> neighbour;  // what it was bound from, see intern()
+        AdjacencyContent content{};
     };
 
     explicit FlowTable(TableMemory& memory) : memory_(memory) {}
     [[nodiscard]] bool reserve(Extent& extent, std::size_t size_bytes);
     [[nodiscard]] bool commit(Extent& extent, std::size_t size_bytes);
     [[nodiscard]] std::optional<FlowIndex> take_slot(bool needs_addresses);
-    void fill(FlowIndex flow, const FlowState& state, std::uint64_t now_ns);
+    void fill(FlowIndex flow, const FlowState& state,
+              const std::array<std::uint16_t, 2>& adjacencies, std::uint64_t now_ns);
     void release_slot(FlowIndex flow);
     [[nodiscard]] std::uint64_t acknowledged_by(FlowIndex flow, std::size_t leg) const;
     [[nodiscard]] bool room_for_two();
     [[nodiscard]] bool grow();
     [[nodiscard]] bool place_buckets(Extent& extent, std::size_t size_bytes);
     void copy_to(std::uintptr_t word) const;
+    [[nodiscard]] std::optional<std::array<std::uint16_t, 2>> bind_adjacencies(
+        const FlowState& state);
+    [[nodiscard]] std::optional<std::uint16_t> intern(const Adjacency& wanted,
+                                                      std::optional<std::uint16_t> neighbour);
     [[nodiscard]] std::optional<std::uint16_t> take_adjacency();
     static void insert(DirectionIndex direction, std::uint32_t hash, std::uintptr_t word);
     void erase(DirectionIndex direction, std::uint32_t hash) const;
     [[nodiscard]] std::uint32_t hash_of(DirectionIndex direction) const;
     [[nodiscard]] bool matches4(DirectionIndex index, const Key4& key) const;
     [[nodiscard]] bool matches6(DirectionIndex index, const Key6& key) const;
-    [[nodiscard]] DirectionIndex candidate(std::uint32_t hash) const;
     template <typename Matches>
     [[nodiscard]] DirectionIndex walk(std::uint32_t hash, const Matches& matches) const;
 
-    // The home bucket is picked by the hash's top bits, the tag is its lowest bits.
-    static constexpr std::uintptr_t shift_mask = base::cache_line_bytes - 1;
+    // The home bucket is picked by the hash's top bits, the tag is its lowest bits. Arrays come in
+    // sizes of 4, 5, 6 and 7 times a power of two, by number; address and number travel in one
+    // word.
+    static constexpr std::uintptr_t size_mask = base::cache_line_bytes - 1;
+    static constexpr std::uintptr_t first_size = 4;  // 16 buckets
+    static constexpr std::uintptr_t last_size = size_mask;
     [[nodiscard]] static FlowBucket* array_of(std::uintptr_t word) {
-        // NOLINTNEXTLINE(performance-no-int-to-ptr): address and shift travel in one word
-        return reinterpret_cast<FlowBucket*>(word & ~shift_mask);
+        // NOLINTNEXTLINE(performance-no-int-to-ptr)
+        return reinterpret_cast<FlowBucket*>(word & ~size_mask);
     }
-    [[nodiscard]] static std::uint32_t home_of(std::uint32_t hash, std::uintptr_t word) {
-        return static_cast<std::uint32_t>(std::uint64_t{hash} >> (word & shift_mask));
+    [[nodiscard]] static constexpr std::uint32_t count_of(std::uintptr_t word) {
+        const std::uintptr_t size = word & size_mask;
+        return static_cast<std::uint32_t>((4 + size % 4) << (size / 4 + 1));
     }
-
-    [[nodiscard]] static std::uint32_t last_bucket(std::uintptr_t word) {
-        return static_cast<std::uint32_t>((std::uint64_t{1} << (32 - (word & shift_mask))) - 1);
+    [[nodiscard]] static constexpr std::uint32_t home_of(std::uint32_t hash, std::uint32_t count) {
+        return static_cast<std::uint32_t>(std::uint64_t{hash} * count >> 32U);
+    }
+    [[nodiscard]] static constexpr std::uint32_t next_of(std::uint32_t at, std::uint32_t count) {
+        return at + 1 == count ? 0 : at + 1;
     }
 
     // ---- Read by workers, written by growth alone.
-    // Address of the bucket array, in its low bits 32 - log2(buckets): published by one store.
+    // Address of the bucket array, in its low bits the number of its size: published by one store.
     alignas(base::cache_line_bytes) std::atomic<std::uintptr_t> buckets_{0};
     DirectionEntry* directions_{nullptr};
     FlowCold* cold_{nullptr};
@@ -278,26 +343,14 @@ class FlowTable {
     std::uint32_t fresh_flow_{0};  // slots from here on were never used
     std::vector<FlowIndex> free_flows_;
     std::deque<Retired> retired_;
-    std::map<std::array<std::byte, 20>, std::uint16_t> adjacency_indices_;
-    std::vector<NeighbourUse> adjacency_uses_;
+    std::map<AdjacencyContent, std::uint16_t> adjacency_indices_;
+    std::vector<AdjacencyUse> adjacency_uses_;
     std::size_t adjacency_clock_{0};  // where the search for an unused one goes on
 };
 
 // ---- Inline: what a worker does for every frame.
 
 namespace table_detail {
-
-#if defined(__SANITIZE_THREAD__)
-inline constexpr bool scan_by_vector = false;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-inline constexpr bool scan_by_vector = false;
-#else
-inline constexpr bool scan_by_vector = true;
-#endif
-#else
-inline constexpr bool scan_by_vector = true;
-#endif
 
 // GCC and clang compile these for any processor.
 using Bytes [[gnu::vector_size(16), gnu::may_alias]] = std::uint8_t;
@@ -324,7 +377,7 @@ inline std::uint32_t fold_address(const std::byte* address) {
 
 }  // namespace table_detail
 
-inline std::uint64_t FlowBucket::match(std::uint32_t hash) const {
+inline FlowBucket::Matches FlowBucket::match(std::uint32_t hash) const {
     const std::uint32_t hint = hint_of(hash);
     if constexpr (table_detail::scan_by_vector) {
         using table_detail::Bytes;
@@ -333,15 +386,21 @@ inline std::uint64_t FlowBucket::match(std::uint32_t hash) const {
         const auto wanted = std::bit_cast<Bytes>(table_detail::Lanes{four, four, four, four});
         // Hints may be read in any way; the slot that one points to is read as an atomic.
         const Bytes row = *reinterpret_cast<const Bytes*>(this);
+#if defined(__SSE2__)
+        constexpr unsigned all_slots = (1U << slot_count) - 1;
+        const auto mask = _mm_movemask_epi8(std::bit_cast<__m128i>(row == wanted));
+        return static_cast<unsigned>(mask) & all_slots;
+#else
         const auto equal = std::bit_cast<Words>(row == wanted);
         constexpr Words bits{0x8080'8080'8080'8080, 0x0808'0808};
         const Words found = equal & bits;
         return found[0] | found[1];
+#endif
     }
-    std::uint64_t found = 0;
+    Matches found = 0;
     for (std::size_t slot = 0; slot < slot_count; ++slot) {
         const bool equal = hints[slot].load(std::memory_order_relaxed) == hint;
-        found |= std::uint64_t{equal} << bit_of(slot);
+        found |= Matches{equal} << bit_of(slot);
     }
     return found;
 }
@@ -360,13 +419,22 @@ inline void FlowTable::quiescent(std::uint32_t worker_index) {
     seen.store(now, std::memory_order_release);
 }
 
-inline std::uint32_t FlowTable::hash4(const Key4& key) const {
+inline FlowTable::Reader FlowTable::reader() const {
+    const std::uintptr_t word = buckets_.load(std::memory_order_acquire);
+    return {array_of(word), count_of(word), directions_, secrets_};
+}
+
+inline std::uint32_t FlowTable::Reader::hash4(const Key4& key) const {
     // As the two lie in the packet: one load.
     const std::uint64_t pair = std::uint64_t{key.destination} << 32U | key.source;
     const std::uint64_t mixed =
-        table_detail::multiply_fold(pair ^ secrets_[0], key.ports ^ secrets_[1]);
+        table_detail::multiply_fold(pair ^ secrets[0], key.ports ^ secrets[1]);
     return static_cast<std::uint32_t>(
-        table_detail::multiply_fold(mixed ^ secrets_[2], 0x9e37'79b9'7f4a'7c15));
+        table_detail::multiply_fold(mixed ^ secrets[2], 0x9e37'79b9'7f4a'7c15));
+}
+
+inline std::uint32_t FlowTable::hash4(const Key4& key) const {
+    return reader().hash4(key);
 }
 
 inline std::uint32_t FlowTable::hash6(const Key6& key) const {
@@ -380,21 +448,26 @@ inline std::uint32_t FlowTable::hash6(const Key6& key) const {
     return static_cast<std::uint32_t>(multiply_fold(mixed ^ secrets_[2], 0x9e37'79b9'7f4a'7c15));
 }
 
-inline void FlowTable::prefetch_bucket(std::uint32_t hash) const {
-    const std::uintptr_t word = buckets_.load(std::memory_order_acquire);
-    __builtin_prefetch(array_of(word) + home_of(hash, word));
+inline const FlowBucket* FlowTable::Reader::prefetch_bucket(std::uint32_t hash) const {
+    const FlowBucket* bucket = buckets + home_of(hash, bucket_count);
+    __builtin_prefetch(bucket);
+    return bucket;
 }
 
-inline DirectionIndex FlowTable::candidate(std::uint32_t hash) const {
-    const std::uintptr_t word = buckets_.load(std::memory_order_acquire);
-    const FlowBucket& bucket = array_of(word)[home_of(hash, word)];
+inline void FlowTable::prefetch_bucket(std::uint32_t hash) const {
+    (void)reader().prefetch_bucket(hash);
+}
+
+inline DirectionIndex FlowTable::Reader::candidate(const FlowBucket& bucket,
+                                                   std::uint32_t hash) const {
     // Nearly always the first hint is the right one; of the others one in 256 fits by chance.
-    for (std::uint64_t found = bucket.match(hash); found != 0; found &= found - 1) {
+    for (auto found = bucket.match(hash); found != 0; found &= found - 1) {
         const auto bit = static_cast<unsigned>(std::countr_zero(found));
         const std::uint32_t rest =
             bucket.slots[FlowBucket::slot_of(bit)].load(std::memory_order_acquire) ^
             FlowBucket::tag_of(hash);
         if (rest <= FlowBucket::index_mask) [[likely]] {
+            __builtin_prefetch(&directions[rest], 1);
             return rest;
         }
     }
@@ -402,11 +475,8 @@ inline DirectionIndex FlowTable::candidate(std::uint32_t hash) const {
 }
 
 inline DirectionIndex FlowTable::candidate4(std::uint32_t hash) const {
-    const DirectionIndex found = candidate(hash);
-    if (found != no_direction) [[likely]] {
-        __builtin_prefetch(&directions_[found], 1);
-    }
-    return found;
+    const Reader now = reader();
+    return now.candidate(now.buckets[home_of(hash, now.bucket_count)], hash);
 }
 
 inline DirectionIndex FlowTable::candidate6(std::uint32_t hash) const {
@@ -432,7 +502,7 @@ inline bool FlowTable::matches6(DirectionIndex index, const Key6& key) const {
     const FlowAddresses& addresses = addresses_[flow_of(index)];
     const std::size_t leg = index & 1U;
     return std::memcmp(addresses.peer[leg].data(), key.addresses, 16) == 0 &&
-           std::memcmp(addresses.own[leg].data(), key.addresses + 16, 16) == 0;
+           std::memcmp(own_address6(index).data(), key.addresses + 16, 16) == 0;
 }
 
 inline DirectionIndex FlowTable::confirm4(const Key4& key, std::uint32_t hash,
@@ -455,13 +525,13 @@ template <typename Matches>
 DirectionIndex FlowTable::walk(std::uint32_t hash, const Matches& matches) const {
     const std::uintptr_t word = buckets_.load(std::memory_order_acquire);
     const FlowBucket* buckets = array_of(word);
-    const std::uint32_t last = last_bucket(word);
-    std::uint32_t at = home_of(hash, word);
-    for (std::uint32_t turn = 0; turn <= last; ++turn) {
+    const std::uint32_t count = count_of(word);
+    std::uint32_t at = home_of(hash, count);
+    for (std::uint32_t turn = 0; turn < count; ++turn) {
         const FlowBucket& bucket = buckets[at];
         // Read before the slots: whoever went on since then was not installed when we came.
         const std::uint32_t passed = bucket.passed.load(std::memory_order_acquire);
-        for (std::uint64_t rest = bucket.match(hash); rest != 0; rest &= rest - 1) {
+        for (auto rest = bucket.match(hash); rest != 0; rest &= rest - 1) {
             const auto bit = static_cast<unsigned>(std::countr_zero(rest));
             const DirectionIndex found =
                 bucket.slots[FlowBucket::slot_of(bit)].load(std::memory_order_acquire) ^
@@ -473,7 +543,7 @@ DirectionIndex FlowTable::walk(std::uint32_t hash, const Matches& matches) const
         if (passed == 0) {
             return no_direction;
         }
-        at = (at + 1) & last;
+        at = next_of(at, count);
     }
     return no_direction;
 }

@@ -14,13 +14,13 @@ namespace bore::packet {
 enum class ReceivedChecksum : std::uint8_t { unknown, good, bad };
 
 // One Ethernet frame in one contiguous buffer: bytes [data, data + length_bytes). In front of it
-// headroom_bytes, behind it tailroom_bytes may be written, too (VLAN tag, inserted options).
+// headroom_bytes may be written, too (VLAN tag, inserted options).
 struct Frame {
     std::byte* data{nullptr};
     std::uint16_t length_bytes{0};
     std::uint16_t headroom_bytes{0};
-    std::uint16_t tailroom_bytes{0};
-    std::uint8_t port_index{0};  // received on, or to be sent on
+    std::uint16_t tailroom_bytes{0};  // behind it; only of a buffer that was just allocated
+    std::uint8_t port_index{0};       // received on, or to be sent on
     ReceivedChecksum checksum{ReceivedChecksum::unknown};
     void* buffer{nullptr};  // the driver's handle, an rte_mbuf for DPDK
 

@@ -200,7 +200,7 @@ PeerAddresses addresses_of(const FlowTable& table, DirectionIndex index, bool v6
         const FlowAddresses& full = table.addresses(flow_of(index));
         const auto leg = static_cast<std::size_t>(leg_of(index));
         std::memcpy(addresses.peer.data(), full.peer[leg].data(), 16);
-        std::memcpy(addresses.own.data(), full.own[leg].data(), 16);
+        std::memcpy(addresses.own.data(), table.own_address6(index).data(), 16);
     } else {
         const DirectionEntry& entry = table.direction(index);
         std::memcpy(addresses.peer.data(), &entry.in_source, 4);

@@ -104,11 +104,10 @@ void Neighbours::move_leg(const Move& move, FlowIndex flow, abi::Leg leg) {
     redirect(adjacency, move.to);
     const auto index = context_.table.adjacency(
         std::span(adjacency.header).first(adjacency.header_bytes), adjacency.port_index);
-    if (!index) {
+    const abi::Leg other = leg == abi::Leg::visitor ? abi::Leg::client : abi::Leg::visitor;
+    if (!index || !context_.table.set_adjacency(direction_of(flow, other), *index)) {
         return;  // 65,535 next hops, all in use
     }
-    const abi::Leg other = leg == abi::Leg::visitor ? abi::Leg::client : abi::Leg::visitor;
-    context_.table.set_adjacency(direction_of(flow, other), *index);
     context_.counters.add(SlowCounter::flows_moved_total);
 }
 

@@ -53,8 +53,9 @@ void Pipeline::process(std::span<Frame> frames, base::Nanoseconds now) {
 }
 
 void Pipeline::process_burst(std::span<Frame> frames, base::Nanoseconds now) {
-    parse_all(frames);
-    find_candidates(frames.size());
+    const FlowTable::Reader reader = table_.reader();
+    parse_all(frames, reader);
+    find_candidates(frames.size(), reader);
     Burst burst{.frames = frames, .now = now, .moment = Moment(now)};
     translate_all(burst);
     flush_send(burst);
@@ -68,22 +69,24 @@ void Pipeline::process_burst(std::span<Frame> frames, base::Nanoseconds now) {
     count(burst);
 }
 
-void Pipeline::parse_all(std::span<const Frame> frames) {
+void Pipeline::parse_all(std::span<const Frame> frames, const FlowTable::Reader& reader) {
     for (std::size_t index = 0; index < frames.size(); ++index) {
         const Frame& frame = frames[index];
         const express::Shape shape = express::recognize(frame);
         if (frame.checksum == ReceivedChecksum::bad || shape == express::Shape::other)
             [[unlikely]] {
-            parse_general(frame, index);
+            parse_general(frame, index, reader);
             continue;
         }
         ways_[index] = shape == express::Shape::plain ? Way::plain : Way::stamped;
-        hashes_[index] = table_.hash4(express::key_of(frame.data));
-        table_.prefetch_bucket(hashes_[index]);
+        const std::uint32_t hash = reader.hash4(express::key_of(frame.data));
+        hashes_[index] = hash;
+        buckets_[index] = reader.prefetch_bucket(hash);
     }
 }
 
-void Pipeline::parse_general(const Frame& frame, std::size_t index) {
+void Pipeline::parse_general(const Frame& frame, std::size_t index,
+                             const FlowTable::Reader& reader) {
     Slot& slot = slots_[index];
     slot.reason = frame.checksum == ReceivedChecksum::bad ? PacketReason::bad_checksum
                                                           : parse_usual(frame.bytes(), slot.view);
@@ -92,15 +95,15 @@ void Pipeline::parse_general(const Frame& frame, std::size_t index) {
         ways_[index] = slot.view.v6 ? Way::general6 : Way::general4;
         hashes_[index] = slot.view.v6 ? table_.hash6(key6_of(slot.view, frame.data))
                                       : table_.hash4(key4_of(slot.view, frame.data));
-        table_.prefetch_bucket(hashes_[index]);
+        buckets_[index] = reader.prefetch_bucket(hashes_[index]);
     }
 }
 
-void Pipeline::find_candidates(std::size_t frame_count) {
+void Pipeline::find_candidates(std::size_t frame_count, const FlowTable::Reader& reader) {
     for (std::size_t index = 0; index < frame_count; ++index) {
         const Way way = ways_[index];
         if (way <= Way::general4) [[likely]] {
-            directions_[index] = table_.candidate4(hashes_[index]);
+            directions_[index] = reader.candidate(*buckets_[index], hashes_[index]);
         } else if (way == Way::general6) {
             directions_[index] = table_.candidate6(hashes_[index]);
         }
@@ -131,30 +134,36 @@ void Pipeline::translate_all(Burst& burst) {
     const Adjacency* const adjacencies = &table_.adjacency_at(0);
     const std::span<Frame> frames = burst.frames;
     const std::uint16_t tick = burst.moment.tick;
+    std::size_t send_count = 0;
+    std::uint32_t general_count = 0;
     for (std::size_t index = 0; index < frames.size(); ++index) {
         Frame& frame = frames[index];
         const DirectionIndex direction = directions_[index];
         const Way way = ways_[index];
         std::uint32_t delivered_bytes = express::refused;
         if (goes_express(way) && direction != FlowTable::no_direction) [[likely]] {
-            DirectionEntry& entry = entries[direction];
-            delivered_bytes = way == Way::plain
-                                  ? express::pass<false>(frame, entry, adjacencies, tick)
-                                  : express::pass<true>(frame, entry, adjacencies, tick);
+            delivered_bytes =
+                way == Way::plain
+                    ? express::pass<false>(frame, entries, direction, adjacencies, tick)
+                    : express::pass<true>(frame, entries, direction, adjacencies, tick);
         }
         if (delivered_bytes == express::refused) [[unlikely]] {
+            ++general_count;
+            burst.send_count = send_count;
             translate_general(burst, index);
+            send_count = burst.send_count;
             continue;
         }
-        if (burst.send_count != index) [[unlikely]] {
-            frames[burst.send_count] = frame;
+        if (send_count != index) [[unlikely]] {
+            frames[send_count] = frame;
         }
-        ++burst.send_count;
-        ++burst.spliced_count;
+        ++send_count;
         if (delivered_bytes != 0) {
             deliver(burst, direction, delivered_bytes);
         }
     }
+    burst.send_count = send_count;
+    burst.spliced_count += static_cast<std::uint32_t>(frames.size()) - general_count;
 }
 
 void Pipeline::translate_general(Burst& burst, std::size_t index) {

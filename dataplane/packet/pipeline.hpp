@@ -65,7 +65,8 @@ class Pipeline {
 
   private:
     // The first two are express::Shape's.
-    enum class Way : std::uint8_t { plain, stamped, general4, general6, refused };
+    // (32 bits: a byte might be part of anything, for all that the compiler knows.)
+    enum class Way : std::uint32_t { plain, stamped, general4, general6, refused };
     [[nodiscard]] static bool goes_express(Way way) { return way <= Way::stamped; }
     // A frame that does not go the shortest way.
     struct Slot {
@@ -90,12 +91,13 @@ class Pipeline {
     };
 
     void process_burst(std::span<Frame> frames, base::Nanoseconds now);
-    void parse_all(std::span<const Frame> frames);
-    void find_candidates(std::size_t frame_count);
-    void parse_general(const Frame& frame, std::size_t index);
+    void parse_all(std::span<const Frame> frames, const FlowTable::Reader& reader);
+    void find_candidates(std::size_t frame_count, const FlowTable::Reader& reader);
+    [[gnu::noinline]] void parse_general(const Frame& frame, std::size_t index,
+                                         const FlowTable::Reader& reader);
     [[nodiscard]] PacketReason confirm(const Frame& frame, std::size_t index);
     void translate_all(Burst& burst);
-    void translate_general(Burst& burst, std::size_t index);
+    [[gnu::noinline]] void translate_general(Burst& burst, std::size_t index);
     void translate_rest(Burst& burst, std::size_t index);
     void divert_or_drop(Burst& burst, const Frame& frame, PacketReason reason);
     void emit_limited(Burst& burst, const Frame& frame, const Slot& slot,
@@ -117,6 +119,7 @@ class Pipeline {
     // Of the burst, by frame. What all frames need lies apart from what few do.
     std::array<Way, max_burst> ways_{};
     std::array<std::uint32_t, max_burst> hashes_{};
+    std::array<const FlowBucket*, max_burst> buckets_{};
     std::array<DirectionIndex, max_burst> directions_{};
     std::array<Slot, max_burst> slots_{};
     std::array<Frame, max_burst> divert_;

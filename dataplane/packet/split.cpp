@@ -72,7 +72,6 @@ std::expected<std::size_t, PacketReason> split(const Frame& whole, std::size_t p
         std::memcpy(frame.data + view.payload_offset, whole.data + view.payload_offset + offset,
                     piece.payload_bytes);
         frame.length_bytes = static_cast<std::uint16_t>(frame_bytes);
-        frame.tailroom_bytes = static_cast<std::uint16_t>(frame.tailroom_bytes - frame_bytes);
         frame.port_index = whole.port_index;
         finish(frame, view, payload_bytes_each, piece);
     }
@@ -80,7 +79,6 @@ std::expected<std::size_t, PacketReason> split(const Frame& whole, std::size_t p
     first = whole;
     const std::size_t cut = view.payload_bytes - payload_bytes_each;
     first.length_bytes = static_cast<std::uint16_t>(first.length_bytes - cut);
-    first.tailroom_bytes = static_cast<std::uint16_t>(first.tailroom_bytes + cut);
     finish(first, view, payload_bytes_each, {.index = 0, .payload_bytes = payload_bytes_each});
     return count;
 }

@@ -549,7 +549,7 @@ void put_together(Frame& frame, const TcpView& view, const Passage& passage, con
 template <bool is_v6>
 void rebuild(Frame& frame, const TcpView& view, const Passage& passage, const Moment& moment,
              std::uint16_t window, Draft& draft) {
-    const std::uint64_t addresses = address_change<is_v6>(passage);
+    const std::uint64_t addresses = passage.entry.address_change;
     write_tcp(frame, view, passage, moment, window, draft);
     write_ip<is_v6>(frame, view, passage, addresses, draft);
     std::byte* tcp = draft.tcp.data();

@@ -129,46 +129,19 @@ inline void note_activity(DirectionEntry& entry, const Moment& moment) {
 
 // ---- Bytes
 
-// What the addresses' change adds to a sum over them.
-template <bool is_v6>
-[[nodiscard]] inline std::uint64_t address_change(const Passage& passage) {
-    const DirectionEntry& entry = passage.entry;
-    if constexpr (!is_v6) {
-        return change32(entry.in_source, entry.out_source) +
-               change32(entry.in_destination, entry.out_destination);
-    } else {
-        const FlowAddresses& addresses = passage.addresses;
-        const std::size_t in = passage.in_index();
-        const std::size_t out = passage.out_index();
-        std::uint64_t change = 0;
-        const auto add = [&change](const auto& before, const auto& after) {
-            for (std::size_t at = 0; at < before.size(); at += 4) {
-                std::uint32_t old_word;
-                std::uint32_t new_word;
-                std::memcpy(&old_word, before.data() + at, 4);
-                std::memcpy(&new_word, after.data() + at, 4);
-                change += change32(old_word, new_word);
-            }
-        };
-        add(addresses.peer[in], addresses.own[out]);
-        add(addresses.own[in], addresses.peer[out]);
-        return change;
-    }
-}
-
 // Where the TTL is, and which bits of the first word are ECN (the word read as little-endian).
 template <bool is_v6>
 inline constexpr std::size_t hop_limit_offset = is_v6 ? 7 : 8;
 template <bool is_v6>
 inline constexpr std::uint16_t ecn_mask = is_v6 ? 0x3000 : 0x0300;
 
-// Addresses, TTL and ECN in place. `change` is address_change().
+// Addresses, TTL and ECN in place. `change`: what changes in the IPv4 header's sum besides TTL and
+// ECN; entry.address_change, when it is the addresses alone.
 template <bool is_v6>
 inline void rewrite_ip(std::byte* ip, const Passage& passage, std::uint64_t change) {
     if constexpr (!is_v6) {
-        const DirectionEntry& entry = passage.entry;
-        const std::uint32_t source = entry.out_source;
-        const std::uint32_t destination = entry.out_destination;
+        const std::uint32_t source = passage.adjacency.own_v4();
+        const std::uint32_t destination = passage.entry.out_destination;
         const std::uint16_t first = word16(ip);
         const std::uint16_t first_after = first & static_cast<std::uint16_t>(~ecn_mask<false>);
         const std::uint32_t hops = word32(ip + 8);  // TTL, at least 2; protocol; checksum
@@ -180,12 +153,11 @@ inline void rewrite_ip(std::byte* ip, const Passage& passage, std::uint64_t chan
         put_word32(ip + 12, source);
         put_word32(ip + 16, destination);
     } else {
-        const FlowAddresses& addresses = passage.addresses;
         const std::uint16_t first = word16(ip);
         put_word16(ip, first & static_cast<std::uint16_t>(~ecn_mask<true>));
         store8(ip + 7, static_cast<std::uint8_t>(load8(ip + 7) - 1));
-        std::memcpy(ip + 8, addresses.own[passage.out_index()].data(), 16);
-        std::memcpy(ip + 24, addresses.peer[passage.out_index()].data(), 16);
+        std::memcpy(ip + 8, passage.adjacency.own_address.data(), 16);
+        std::memcpy(ip + 24, passage.addresses.peer[passage.out_index()].data(), 16);
     }
 }
 
@@ -202,8 +174,6 @@ inline void place_header(Frame& frame, std::size_t ip_offset, std::size_t end_of
     if (header_bytes == tagged_header_bytes) {
         std::memcpy(at + 16, adjacency.header.data() + 16, 2);
     }
-    frame.tailroom_bytes =
-        static_cast<std::uint16_t>(frame.tailroom_bytes + frame.length_bytes - end_offset);
     frame.headroom_bytes = static_cast<std::uint16_t>(frame.headroom_bytes + start);
     frame.length_bytes = static_cast<std::uint16_t>(end_offset - ip_offset + header_bytes);
     frame.data = at;
@@ -245,7 +215,7 @@ inline void rewrite_usual(Frame& frame, const TcpView& view, const Passage& pass
     const DirectionEntry& entry = passage.entry;
     std::byte* ip = frame.data + view.ip_offset;
     std::byte* tcp = frame.data + view.tcp_offset;
-    const std::uint64_t addresses = address_change<is_v6>(passage);
+    const std::uint64_t addresses = entry.address_change;
     const std::uint32_t ports = entry.out_ports;
     const std::uint32_t sequence = __builtin_bswap32(view.sequence + entry.sequence_delta);
     const std::uint32_t acknowledgement =

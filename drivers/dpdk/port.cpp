@@ -60,6 +60,18 @@ void add(std::atomic<std::uint64_t>& counter, std::uint64_t value) {
     counter.store(counter.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
 }
 
+// Field by field into its place: a whole Frame copied right after its fields were stored would wait
+// for the stores, 12 cycles a frame.
+void show(rte_mbuf* mbuf, std::uint8_t port_index, Frame& frame) {
+    const std::uint16_t offset = mbuf->data_off;
+    frame.data = static_cast<std::byte*>(mbuf->buf_addr) + offset;
+    frame.length_bytes = mbuf->data_len;
+    frame.headroom_bytes = offset;
+    frame.port_index = port_index;
+    frame.checksum = ReceivedChecksum::unknown;
+    frame.buffer = mbuf;
+}
+
 class DpdkPort final : public packet::PacketPort {
   public:
     DpdkPort(std::shared_ptr<FramePool> pool, std::unique_ptr<KernelInterface> interface,
@@ -86,7 +98,6 @@ class DpdkPort final : public packet::PacketPort {
     [[nodiscard]] const FramePool& pool() const { return *pool_; }
 
   private:
-    void show(rte_mbuf* mbuf, Frame& frame) const;
     std::size_t drop_own(QueueCounters& counters, std::span<Frame> frames) const;
 
     // Destroyed from the last to the first: the device gives its buffers back to the pool.
@@ -101,26 +112,14 @@ class DpdkPort final : public packet::PacketPort {
     std::unique_ptr<QueueCounters[]> counters_;
 };
 
-// Field by field into its place: a whole Frame copied right after its fields were stored would wait
-// for the stores, 12 cycles a frame.
-void DpdkPort::show(rte_mbuf* mbuf, Frame& frame) const {
-    const std::uint16_t offset = mbuf->data_off;
-    const std::uint16_t length = mbuf->data_len;
-    frame.data = static_cast<std::byte*>(mbuf->buf_addr) + offset;
-    frame.length_bytes = length;
-    frame.headroom_bytes = offset;
-    frame.tailroom_bytes = static_cast<std::uint16_t>(mbuf->buf_len - offset - length);
-    frame.port_index = port_index_;
-    frame.checksum = ReceivedChecksum::unknown;
-    frame.buffer = mbuf;
-}
-
 std::size_t DpdkPort::receive(std::uint16_t queue, std::span<Frame> frames) {
     rte_mbuf* mbufs[max_burst];
     const auto wanted = static_cast<std::uint16_t>(std::min(frames.size(), max_burst));
     const std::uint16_t received = rte_eth_rx_burst(port_id_, queue, mbufs, wanted);
+    // In local variables: a frame might be anything else as far as the compiler knows.
+    const std::uint8_t port_index = port_index_;
+    Frame* const shown = frames.data();
     std::size_t count = 0;
-    std::uint64_t bytes = 0;
     for (std::uint16_t index = 0; index < received; ++index) {
         rte_mbuf* mbuf = mbufs[index];
         if (mbuf->nb_segs != 1) [[unlikely]] {
@@ -128,10 +127,9 @@ std::size_t DpdkPort::receive(std::uint16_t queue, std::span<Frame> frames) {
             add(counters_[queue].fragmented, 1);
             continue;
         }
-        Frame& frame = frames[count++];
-        show(mbuf, frame);
-        rte_prefetch0(frame.data);
-        bytes += frame.length_bytes;
+        show(mbuf, port_index, shown[count]);
+        rte_prefetch0(shown[count].data);
+        ++count;
     }
     if (info_.receive_checksum) {
         for (Frame& frame : frames.first(count)) {
@@ -139,6 +137,10 @@ std::size_t DpdkPort::receive(std::uint16_t queue, std::span<Frame> frames) {
         }
     }
     if (count_bytes_) {
+        std::uint64_t bytes = 0;
+        for (const Frame& frame : frames.first(count)) {
+            bytes += frame.length_bytes;
+        }
         add(counters_[queue].received_bytes, bytes);
     }
     return drop_own_ ? drop_own(counters_[queue], frames.first(count)) : count;
@@ -167,8 +169,7 @@ std::size_t DpdkPort::transmit(std::uint16_t queue, std::span<Frame> frames) {
     for (std::size_t index = 0; index < count; ++index) {
         const Frame& frame = frames[index];
         rte_mbuf* mbuf = mbuf_of(frame);
-        mbuf->data_off =
-            static_cast<std::uint16_t>(frame.data - static_cast<std::byte*>(mbuf->buf_addr));
+        mbuf->data_off = frame.headroom_bytes;
         mbuf->data_len = frame.length_bytes;
         mbuf->pkt_len = frame.length_bytes;
         mbufs[index] = mbuf;
@@ -190,7 +191,8 @@ bool DpdkPort::allocate(Frame& frame) {
     if (mbuf == nullptr) {
         return false;
     }
-    show(mbuf, frame);
+    show(mbuf, port_index_, frame);
+    frame.tailroom_bytes = static_cast<std::uint16_t>(mbuf->buf_len - mbuf->data_off);
     return true;
 }
 

@@ -63,6 +63,7 @@ class PacketWorker final : private packet::Outlet {
     packet::Pipeline pipeline_;
     packet::Shaper shaper_;
     std::array<packet::Frame, packet::max_burst> frames_;
+    bool had_full_burst_{false};  // the present turn
     std::atomic<bool> stopping_{false};
 };
 

@@ -229,6 +229,8 @@ def test_zero_window(start_sides, open_sided, keep, quick, direction):
     legs = keep(*open_sided(sides, relay).pair(receive_buffer=64 * KIB))
     sender, receiver = legs if direction == "to_service" else legs[::-1]
     await_spliced(sides, relay, 1)
+    sender.settimeout(120)  # it stands still for longer than sockets of this suite usually may
+    receiver.settimeout(30)  # probes are as far apart by then: it is the window's announcement that counts
     sending = traffic.Background(traffic.send, sender, 24 * MIB)
     time.sleep(5 if quick else 60)
     assert sending.is_alive(), "24 MiB went to a receiver that reads nothing"

@@ -33,20 +33,19 @@ TEST(FlowTable, WritesTheDirectionOfTheVisitor) {
     EXPECT_EQ(entry.in_destination, in.destination);
     EXPECT_EQ(entry.in_ports, in.ports);
     const FlowTable::Key4 back = key4(state.legs[1].key);  // the other way round on its way out
-    EXPECT_EQ(entry.out_source, back.destination);
+    EXPECT_EQ(table.adjacency_at(entry.adjacency).own_v4(), back.destination);
     EXPECT_EQ(entry.out_destination, back.source);
     EXPECT_EQ(__builtin_bswap32(entry.out_ports), 7'835U << 16U | 0x4567U);
     EXPECT_EQ(entry.sequence_delta, 50'000U - 4'000'000'000U);
     EXPECT_EQ(entry.acknowledgement_delta, 60'000U - 1'000U);
     EXPECT_EQ(entry.timestamp_delta, 500U - 7'000U);
     EXPECT_EQ(entry.timestamp_echo_delta, 4'294'967'000U - 90'000U);
-    EXPECT_EQ(entry.adjacency, state.legs[1].adjacency);
     EXPECT_EQ(table.adjacency_at(entry.adjacency).port_index, 3);
     EXPECT_EQ(table.adjacency_at(entry.adjacency).header_bytes, 18);
     EXPECT_EQ(table.adjacency_at(entry.adjacency).header, header);
     EXPECT_EQ(entry.out_mss, 1'400);
     EXPECT_EQ(entry.window_scales, 7 | 14 << 4);
-    EXPECT_EQ(entry.flags, flag_in_timestamps | flag_out_timestamps | flag_sack);
+    EXPECT_EQ(entry.flags, flag_in_timestamps | flag_out_timestamps | flag_sack | flag_tagged);
     EXPECT_EQ(entry.state, 0);
     EXPECT_EQ(entry.other_fin, 0);
     EXPECT_EQ(entry.next_sequence, 4'000'000'000U);
@@ -54,6 +53,41 @@ TEST(FlowTable, WritesTheDirectionOfTheVisitor) {
     EXPECT_EQ(entry.window_edge, 66'000U);
     EXPECT_EQ(entry.last_seen, activity_tick(now_ns));
     EXPECT_EQ(entry.tunnel_index, 77);
+}
+
+// The relay's own address is found by way of the adjacency, which flows share.
+TEST(FlowTable, TellsFlowsApartByTheRelaysOwnAddressAlone) {
+    for (const bool ipv6 : {false, true}) {
+        TableFixture fixture(4);
+        FlowTable& table = *fixture.table;
+        const auto own = [ipv6](std::uint32_t value) { return ipv6 ? v6(value) : v4(value); };
+        std::array<FlowIndex, 3> flows{};
+        for (std::uint32_t number = 0; number < 3; ++number) {
+            FlowState state = flow_state(1, ipv6);
+            state.legs[0].key.own_address = own(0xc000'0300 + number);
+            state.legs[1].key.own_address = own(0xc000'0400 + number / 2);  // two have the same
+            state.legs[1].key.peer_port = static_cast<std::uint16_t>(5'000 + number);
+            flows[number] = table.install(state, now_ns).value();
+        }
+        for (std::uint32_t number = 0; number < 3; ++number) {
+            FlowKey key = flow_state(1, ipv6).legs[0].key;
+            key.own_address = own(0xc000'0300 + number);
+            EXPECT_EQ(table.find(key), direction_of(flows[number], Leg::visitor));
+            const auto& to_client = table.direction(direction_of(flows[number], Leg::visitor));
+            const auto& to_visitor = table.direction(direction_of(flows[number], Leg::client));
+            EXPECT_EQ(table.adjacency_at(to_visitor.adjacency).own_address, key.own_address);
+            EXPECT_EQ(table.adjacency_at(to_client.adjacency).own_address,
+                      own(0xc000'0400 + number / 2));
+        }
+        const auto adjacency = [&](std::uint32_t number) {
+            return table.direction(direction_of(flows[number], Leg::visitor)).adjacency.load();
+        };
+        EXPECT_EQ(adjacency(0), adjacency(1));
+        EXPECT_NE(adjacency(0), adjacency(2));
+        FlowKey key = flow_state(1, ipv6).legs[0].key;
+        key.own_address = own(0xc000'0303);
+        EXPECT_FALSE(table.find(key));
+    }
 }
 
 TEST(FlowTable, DeltasOfTheTwoDirectionsUndoEachOther) {
