@@ -3,6 +3,7 @@ pseudo-terminal. A relay here has a server id and a control socket of its own, b
 sockets are the machine's and tests run side by side."""
 import itertools
 import os
+import pathlib
 import signal
 import socket
 import stat
@@ -29,13 +30,15 @@ def one_driver(driver):
 
 
 @pytest.fixture
-def start(start_relay, ctl_program, tmp_path):
+def start(start_relay, ctl_program, tmp_path, cleanup):
     """start("--secret", ...): (relay, its borectl)."""
 
     def started(*arguments, **keywords):
         name = f"ctl-{os.getpid()}-{next(NUMBERS)}"
         relay = start_relay("--server-id", name, "--control-socket", tmp_path / f"{name}.sock", *arguments, **keywords)
         relay.socket = tmp_path / f"{name}.sock"
+        # What a relay leaves behind that a test has killed.
+        cleanup.callback(lambda: relay.running() or pathlib.Path(f"/dev/shm/bore-{name}").unlink(missing_ok=True))
         return relay, Ctl(ctl_program, name)
 
     return started
@@ -268,10 +271,10 @@ def test_sigterm_ends_a_drained_relay(start, open_tunnel):
 def test_reload_tells_what_changed_and_what_is_wrong(start_relay, ctl_program, tmp_path, open_tunnel):
     file = tmp_path / "bore.toml"
     name = f"reload-{os.getpid()}"
-    file.write_text(f'max_tunnels_per_source = 1\nserver_id = "{name}"\ncontrol_socket = "{tmp_path}/relay.sock"\n')
-    relay, ctl = start_relay("--config", file), Ctl(ctl_program, name)
+    file.write_text(f'max_tunnels_per_source = 1\ncontrol_socket = "{tmp_path}/relay.sock"\n')
+    relay, ctl = start_relay("--config", file, "--server-id", name), Ctl(ctl_program, name)
     assert "nothing changed" in ctl("reload")
-    common = f'server_id = "{name}"\ncontrol_socket = "{tmp_path}/relay.sock"\n'
+    common = f'control_socket = "{tmp_path}/relay.sock"\n'
     file.write_text(common + "max_tunnels_per_source = 2\ncontrol_port = 7999\n")
     answer = ctl.json("reload")
     assert answer["changed"] == ["max-tunnels-per-source"] and answer["needs_restart"] == ["control-port"]
