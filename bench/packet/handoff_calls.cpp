@@ -91,7 +91,10 @@ void hand_off(std::vector<Pair>& pairs, std::size_t at_once, Costs& costs) {
         };
         each(costs.keys, [](int socket) { return drivers::key_of(socket).has_value(); });
         each(costs.repair, [](int socket) { return drivers::set_repair(socket, RepairMode::on); });
-        each(costs.snapshots, [](int socket) { return drivers::snapshot(socket).has_value(); });
+        // Numbers as good as any: what they are makes no difference to the kernel.
+        each(costs.snapshots, [](int socket) {
+            return drivers::snapshot(socket, packet::SocketOrigin{}).has_value();
+        });
         each(costs.unread, [](int socket) { return drivers::unread_bytes(socket) == 0; });
         each(costs.closes, [](int socket) {
             drivers::close_silently(socket);
