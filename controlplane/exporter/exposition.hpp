@@ -2,8 +2,10 @@
 // relays' segments anew; one thread.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "controlplane/exporter/relays.hpp"
 
@@ -29,6 +31,8 @@ class Exposition {
     static constexpr const char* content_type = "text/plain; version=0.0.4; charset=utf-8";
 
   private:
+    [[nodiscard]] std::size_t size_to_expect(const std::vector<RelayView>& views) const;
+
     Relays relays_;
     std::string where_;  // for the sentence that nothing was found
     double started_at_;  // seconds since 1970
