@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 
 from borebench import arguments, compare, document, machine, plan, publish, relays, report
@@ -111,16 +112,15 @@ def command_run(chosen):
         return status
     if not any(one["metrics"] for one in result["samples"]) and not result["external"]:
         return 3
-    return 1 if document.failures(result) else 0
+    broken = any(one["exit_status"] for one in result["external"].values())
+    return 1 if broken or document.failures(result) else 0
 
 
 def _measure(work):
     """Runs it; 0, or the exit status of the signal that stopped it."""
 
     def stop(number, _frame):
-        # Once is enough: a second one while things end must not leave processes behind.
-        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(one, signal.SIG_IGN)
+        work.stopping = number
         raise runner.Interrupted(number)
 
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -128,6 +128,9 @@ def _measure(work):
     try:
         work.run()
     except runner.Interrupted as interrupted:
+        # Once is enough: table and report are still to be written.
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(one, signal.SIG_IGN)
         runner.say("\nstopped: what was measured is kept and marked as interrupted")
         return 128 + interrupted.number
     return 0
@@ -194,7 +197,8 @@ def command_publish(chosen):
         return 1 if differing else 0
     for path in publish.write(document.load(chosen.result), TOP):
         print(f"written: {path}")
-    return 0
+    # Its terms are read from what was just written.
+    return subprocess.run([pathlib.Path(TOP, "bench", "scale", "publish")], check=False).returncode
 
 
 def main(words):

@@ -144,6 +144,11 @@ def unfit(spec, scenario):
     return ""
 
 
+def descriptors(work):
+    """What a relay has open at most in a work that is about many; 0 where that does not matter."""
+    return 2 * work.load[2] + 200 if work.scenario in ("idle", "tunnels") else 0
+
+
 def works(options):
     """The works of a run. Raises ValueError that names what is wrong."""
     unknown = [name for name in options.scenarios if name not in SCENARIOS]

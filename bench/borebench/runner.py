@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from borebench import document, plan, relays, scenarios, table
+from borebench import document, plan, processes, relays, scenarios, table
 from borebench.targets import LocalTarget, RemoteTarget, TargetFailed
 
 
@@ -59,6 +59,9 @@ class Runner:
         self.remote = dict(remote)  # name: (host, port)
         self.relay_pid = relay_pid
         self.syscalls = syscalls
+        # Set by a stop signal, besides raising Interrupted: Python swallows what is raised while it
+        # forks a child (hooks of other modules run then), so it is looked at between samples.
+        self.stopping = None
         self._random = random.Random(seed)
         self._skipped = set()
 
@@ -100,22 +103,30 @@ class Runner:
         """The targets of a work that can be measured, by chance; the others count as skipped."""
         fit = []
         for name in work.targets:
-            spec = None if name in self.remote else relays.Spec.parse(name)
-            reason = plan.unfit(spec, work.scenario)
-            missing = self.programs.missing(spec.needs) if spec else []
-            if missing:
-                reason = f"missing {', '.join(missing)}; tools/peers and tools/build make them"
-            elif spec and spec.cabled and free_hugepages_mib() < 256:
-                reason = (
-                    f"needs 256 MiB of free hugepages, {free_hugepages_mib()} MiB are there "
-                    "(sysctl vm.nr_hugepages=512)"
-                )
+            reason = self._unfit(name, work)
             if reason:
                 self._skip(name, work, reason)
             else:
                 fit.append(name)
         self._random.shuffle(fit)
         return fit
+
+    def _unfit(self, name, work):
+        """Why a target cannot be measured here, in a sentence; "" when it can."""
+        if name in self.remote:
+            return plan.unfit(None, work.scenario)
+        spec = relays.Spec.parse(name)
+        if reason := plan.unfit(spec, work.scenario):
+            return reason
+        if missing := self.programs.missing(spec.needs):
+            return f"missing {', '.join(missing)}; tools/peers and tools/build make them"
+        there = free_hugepages_mib()
+        if spec.cabled and there < 256:
+            return f"needs 256 MiB of free hugepages, has {there} (sysctl vm.nr_hugepages=512)"
+        limit, wanted = processes.descriptor_limit(), plan.descriptors(work)
+        if wanted > limit:
+            return f"a relay needs {wanted:,} descriptors, the limit is {limit:,} (ulimit -Hn)"
+        return ""
 
     def _skip(self, name, work, reason):
         self.result["skipped"].append({"target": name, "work": work.name, "reason": reason})
@@ -131,6 +142,8 @@ class Runner:
         )
 
     def _sample(self, work, name, number, folder):
+        if self.stopping:
+            raise Interrupted(self.stopping)
         began = time.time()
         sample = {"work": work.name, "target": name, "round": number, "started": round(began, 3)}
         try:
@@ -160,9 +173,7 @@ class Runner:
             self._skip(work.scenario, work, f"{program} is not there")
             return
         output = os.path.join(os.path.dirname(os.path.abspath(self.path)), work.scenario)
-        # One takes the name of the file, the other adds the ending itself.
-        ending = ".json" if work.scenario == "micro" else ""
-        command = [program, "--output", output + ending]
+        command = [program, "--output", output]
         if self.result["options"].get("quick"):
             command.append("--quick")
         say(f"{work.name}: {' '.join(command)}")

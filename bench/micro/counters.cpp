@@ -59,9 +59,9 @@ void record(benchmark::State& state) {
     for (const auto& count : histogram.counts) {
         recorded += count.load();
     }
-    conclude(state, "value recorded in a histogram", 1,
-             recorded == static_cast<std::uint64_t>(state.iterations()) &&
-                 histogram.sum.load() == sum);
+    conclude(
+        state, "value recorded in a histogram", 1,
+        recorded == static_cast<std::uint64_t>(state.iterations()) && histogram.sum.load() == sum);
 }
 BENCHMARK(record)->Name("histogram/record");
 

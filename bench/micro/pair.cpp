@@ -85,7 +85,7 @@ struct Worker {
 
     // A turn of the loop in which nothing but commands and timers happens.
     void turn() {
-        shard.begin_turn(now);
+        shard.begin_turn(now, 0);
         shard.end_turn();
     }
     bool open(std::uint32_t slot_index) {
@@ -151,7 +151,7 @@ void open_and_end(benchmark::State& state) {
         right &= worker.open(0);
         worker.turn();
         Pair& pair = *worker.io.find(0);
-        worker.shard.begin_turn(worker.now);
+        worker.shard.begin_turn(worker.now, 2);
         pair.on_end_of_stream(Leg::visitor);
         pair.on_end_of_stream(Leg::client);
         worker.shard.end_turn();

@@ -20,12 +20,14 @@ def frozen_counts(counters):
 
 def quantile_us(counts, part):
     """The upper end of the bucket in which so large a part of the hand-offs lies or ends."""
+    if sum(counts) == 0:
+        raise ValueError("no hand-off was counted")
     seen = 0
     for count, bound in zip(counts, (*FROZEN_US, float("inf"))):
         seen += count
         if seen >= part * sum(counts):
-            return bound
-    raise ValueError("no hand-off was counted")
+            break
+    return bound
 
 
 def figures(counters, thread_ns):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 CASES = ("low", "middle", "high")
-PLACES = ("cell", "brackets", "comparison", "micro", "first_of")
+PLACES = ("cell", "comparison", "micro", "first_of", "once")
 NUMBER = r"(-?[\d,]*\.?\d+)"
 
 
@@ -79,13 +79,6 @@ class Reader:
                 return spread, f"{place[0]}: {place[1]}, {place[2]}"
         raise LookupError(f"{place[0]} has no number in row \"{place[1]}\", column \"{place[2]}\"")
 
-    def _brackets(self, place):
-        """The number in round brackets of a cell such as "0.083 (0.100)"."""
-        for cell in self._cells(place):
-            if found := re.search(r"\(" + NUMBER + r"\)", cell):
-                return (float(found.group(1).replace(",", "")),) * 3, f"{place[0]}: {place[1]}, {place[2]}"
-        raise LookupError(f"{place[0]} has no number in brackets in row \"{place[1]}\"")
-
     def _comparison(self, place):
         name = "bench/published/comparison.json"
         work, target, metric = place
@@ -103,6 +96,10 @@ class Reader:
         if not values:
             raise LookupError(f"{name} has no row {row}")
         return (min(values), statistics.median(values), max(values)), f"{name}: {row}"
+
+    def _once(self, place):
+        figure, where = place
+        return (float(figure),) * 3, where
 
     def _first_of(self, places):
         reasons = []
@@ -146,4 +143,6 @@ def make(name, table, reader):
         values = {}
         for case in CASES:
             values |= values_at(table.get(case, table["middle"]), (case,))
+        if places:  # what is measured is a cost, and another day another one is the least
+            values = dict(zip(CASES, sorted(values.values())))
     return Term(name, table["unit"], table["source"], values, tuple(dict.fromkeys(places)))

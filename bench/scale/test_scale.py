@@ -175,7 +175,8 @@ def one_term(toml, reader):
     ("low = 1\nmiddle = 3\nhigh = 9", (1, 3, 9)),
     ('cell = ["README.md", "a row", "measured"]', (1, 2, 3)),
     ('low = 0\nmiddle = {cell = ["README.md", "a row", "x"]}', (0, 7, 7)),
-    ('middle = {brackets = ["README.md", "a row", "x"]}', (8.5, 8.5, 8.5)),
+    ('low = {once = [5, "x"]}\nmiddle = {once = [3, "x"]}\nhigh = 4', (3, 4, 5)),
+    ('first_of = [{micro = "none"}, {once = [4, "a run"]}]', (4, 4, 4)),
     ('comparison = ["idle-*", "ours", "m"]', (1, 2, 3)),
     ('first_of = [{micro = "none"}, {cell = ["README.md", "a row", "measured"]}]', (1, 2, 3)),
 ])

@@ -106,6 +106,14 @@ def test_an_unknown_scenario_is_refused():
         plan.works(plan.Options(scenarios=("bulky",)))
 
 
+def test_many_pairs_need_descriptors():
+    few, many = (
+        plan.works(plan.Options(scenarios=("idle",), pairs=pairs))[0] for pairs in (10, 50_000)
+    )
+    assert plan.descriptors(few) < 1000 and 100_000 <= plan.descriptors(many) < 110_000
+    assert plan.descriptors(plan.works(plan.Options(scenarios=("crr",)))[0]) == 0
+
+
 def test_what_a_target_cannot_do_has_a_reason():
     nginx, ours = relays.Spec.parse("nginx"), relays.Spec.parse("ours+bore")
     assert plan.unfit(nginx, "tunnels") and plan.unfit(None, "tunnels")

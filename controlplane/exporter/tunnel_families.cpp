@@ -74,8 +74,8 @@ std::string_view to_string(abi::TunnelDialect dialect) {
     return dialect == abi::TunnelDialect::upstream ? "upstream" : "fork";
 }
 
-std::string_view to_string(std::uint8_t path_policy) {
-    switch (static_cast<abi::PathPolicy>(path_policy)) {
+std::string_view to_string(abi::PathPolicy path_policy) {
+    switch (path_policy) {
         case abi::PathPolicy::splice:
             return "splice";
         case abi::PathPolicy::stream:

@@ -145,6 +145,19 @@ std::expected<void, std::string> open_eal(const ServerConfig& config,
     return {};
 }
 
+std::expected<void, std::string> open_table(const ServerConfig& config, PacketParts& parts) {
+    auto table = packet::FlowTable::make(*parts.memory, config.packet_max_flows,
+                                         parts.shape.packet_workers, random_seed());
+    if (!table) {
+        return std::unexpected(
+            "packet-max-flows " + std::to_string(config.packet_max_flows) + ": " + table.error() +
+            "; it lies in hugepages of its own, beside packet-memory-mib: free 8 MiB "
+            "of them, and 256 bytes for each flow");
+    }
+    parts.table = std::move(*table);
+    return {};
+}
+
 std::expected<void, std::string> open_ports(const ServerConfig& config, PacketParts& parts) {
     const std::uint32_t workers = parts.shape.packet_workers;
     std::vector<drivers::PortOptions> options;
@@ -221,6 +234,10 @@ std::expected<PacketParts, std::string> open_all(const ServerConfig& config, Log
     parts.shape.stream_workers = config::worker_count(config, std::thread::hardware_concurrency());
     if (auto eal = open_eal(config, *devices, cpus, log, parts); !eal) {
         return std::unexpected(eal.error());
+    }
+    // Here and not with the engine, so that `auto` can still choose the other one.
+    if (auto table = open_table(config, parts); !table) {
+        return std::unexpected(table.error());
     }
     if (auto ports = open_ports(config, parts); !ports) {
         return std::unexpected(ports.error());
@@ -315,9 +332,7 @@ std::expected<std::unique_ptr<abi::Engine>, std::string> make_engine(const Serve
     drivers::PacketEngineOptions options{.stream = stream,
                                          .worker_count = parts->shape.packet_workers,
                                          .cpus = packet_cpus(config),
-                                         .idle = idle_mode(config.packet_idle),
-                                         .max_flows = config.packet_max_flows,
-                                         .table_seed = random_seed()};
+                                         .idle = idle_mode(config.packet_idle)};
     options.slow_path.control_port = config.control_port;
     options.slow_path.max_payload_with_options = largest_payload(config, parts->ports);
     options.slow_path.linger_ns = config.packet_linger_s * base::second_ns;
@@ -326,8 +341,8 @@ std::expected<std::unique_ptr<abi::Engine>, std::string> make_engine(const Serve
     options.on_thread_start = [] { (void)drivers::Eal::register_thread(); };
     options.on_thread_end = [] { drivers::Eal::unregister_thread(); };
     options.power_pause = drivers::has_power_pause() ? &drivers::power_pause : nullptr;
-    return drivers::make_packet_engine(options, std::move(parts->ports), *parts->memory, statistics,
-                                       tunnels);
+    return drivers::make_packet_engine(options, std::move(parts->ports), std::move(parts->table),
+                                       statistics, tunnels);
 }
 
 }  // namespace bore::relay

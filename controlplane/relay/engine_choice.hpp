@@ -30,6 +30,7 @@ struct EngineShape {
 struct PacketParts {
     std::unique_ptr<drivers::Eal> eal;
     std::unique_ptr<packet::TableMemory> memory;
+    std::unique_ptr<packet::FlowTable> table;  // moved into the engine
     std::vector<std::unique_ptr<drivers::KernelRules>> rules;
     std::vector<drivers::EnginePort> ports;  // moved into the engine
     EngineShape shape;

@@ -129,6 +129,7 @@ enum class StreamReason : std::uint8_t { BORE_STREAM_REASONS(BORE_ENUMERATOR) co
     X(handoff_frozen_under_256us_total, counter, "The same for 128 to 256 us.")                    \
     X(handoff_frozen_under_1024us_total, counter, "The same for 256 to 1024 us.")                  \
     X(handoff_frozen_over_1024us_total, counter, "The same for 1024 us and more.")                 \
+    X(flows_moved_total, counter, "Legs of flows sent to another link address of their next hop.") \
     X(stream_policy_total, counter, "Pairs on the stream engine: the tunnel's policy.")            \
     X(stream_not_on_port_total, counter, "Pairs on the stream engine: not through a packet port.") \
     X(stream_sack_differs_total, counter, "Pairs on the stream engine: SACK on one leg only.")     \
@@ -224,7 +225,6 @@ static_assert(counter_of(PacketReason::truncated) == PacketWorkerCounter::packet
         static_cast<std::uint16_t>(SlowPathCounter::stream_policy_total) +
         static_cast<std::uint16_t>(reason));
 }
-static_assert(counter_of(StreamReason::window_small) ==
-              SlowPathCounter::stream_window_small_total);
+static_assert(counter_of(StreamReason::window_small) == SlowPathCounter::stream_window_small_total);
 
 }  // namespace bore::abi

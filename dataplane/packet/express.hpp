@@ -130,7 +130,7 @@ template <bool stamped>
     const std::uint32_t highest = entry.acknowledged.load(std::memory_order_relaxed);
     const std::uint32_t end = sequence + (total_bytes - headers_bytes);
     const std::uint32_t advance = acknowledgement - highest;
-    const Adjacency& adjacency = adjacencies[entry.adjacency];
+    const Adjacency& adjacency = adjacencies[entry.adjacency.load(std::memory_order_acquire)];
     const std::uint32_t ttl = load8(at + ttl_at);
     if (sequence - next > near_bytes || acknowledgement < highest ||
         ((end ^ next) | (acknowledgement ^ highest)) >= near_bytes ||

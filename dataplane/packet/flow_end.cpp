@@ -497,6 +497,8 @@ void Flows::send_resets(FlowIndex flow) {
 
 void Flows::remove(FlowIndex flow) {
     FlowRecord& gone = record(flow);
+    // What comes next on its tuples is the kernel's, and must not find the old sockets there.
+    context_.host.close_now();
     context_.wheel.cancel(gone);
     gone.phase = FlowRecord::Phase::free;
     context_.table.remove(flow);
@@ -529,6 +531,10 @@ void Flows::make_room(std::uint32_t free_slots) {
 // ---- Legs of a flow
 
 // What leads to a leg's peer is the way out of the other direction.
+bool Flows::is_installed(FlowIndex flow) const {
+    return chunks_[flow / chunk_records][flow % chunk_records].phase != FlowRecord::Phase::free;
+}
+
 const Adjacency& Flows::adjacency_of_leg(FlowIndex flow, Leg leg) const {
     return context_.table.adjacency_at(
         context_.table.direction(direction_of(flow, other(leg))).adjacency);

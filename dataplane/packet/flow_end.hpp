@@ -98,6 +98,15 @@ class Flows {
         return recheck_from_ < record_count_ || cut_from_ < record_count_;
     }
     [[nodiscard]] std::uint32_t live_count() const { return live_count_; }
+    // For an operator: live flows from this index on, a page of them.
+    [[nodiscard]] abi::FlowPage list(FlowIndex from) const;
+
+    // Flows from 0 to here may be in the table.
+    [[nodiscard]] FlowIndex end_index() const { return record_count_; }
+    [[nodiscard]] bool is_installed(FlowIndex flow) const;
+    [[nodiscard]] FlowKey key_of_leg(FlowIndex flow, abi::Leg leg) const;
+    // How the peer of this leg is reached.
+    [[nodiscard]] const Adjacency& adjacency_of_leg(FlowIndex flow, abi::Leg leg) const;
 
   private:
     // What only some flows have, and not for long.
@@ -129,13 +138,12 @@ class Flows {
     void probe(FlowIndex flow, abi::Leg leg);
     void acknowledge(FlowIndex flow, abi::Leg leg, const SegmentFields& fields);
     void update_client(FlowIndex flow, Extra& extra);
+    [[nodiscard]] abi::SplicedFlow told(FlowIndex flow, const FlowRecord& live) const;
     void arm(FlowRecord& flow_record, base::Nanoseconds due);
     void end(FlowIndex flow, abi::EndReason reason, int error_number, base::Nanoseconds linger_ns);
     void cut(FlowIndex flow, abi::EndReason reason, int error_number = 0);
     void send_resets(FlowIndex flow);
     void remove(FlowIndex flow);
-    [[nodiscard]] FlowKey key_of_leg(FlowIndex flow, abi::Leg leg) const;
-    [[nodiscard]] const Adjacency& adjacency_of_leg(FlowIndex flow, abi::Leg leg) const;
     [[nodiscard]] bool evict_oldest();
 
     SlowPathContext& context_;

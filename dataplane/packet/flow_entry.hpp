@@ -82,9 +82,11 @@ struct alignas(base::cache_line_bytes) DirectionEntry {
     std::uint32_t acknowledgement_delta{0};  // minus the other direction's sequence_delta; SACK too
     std::uint32_t timestamp_delta{0};        // TSval
     std::uint32_t timestamp_echo_delta{0};   // TSecr: minus the other direction's timestamp_delta
-    std::uint16_t adjacency{0};              // L2 header and port of the out leg's peer
-    std::uint16_t out_mss{0};                // payload + TCP options that the out leg's peer takes
-    std::uint8_t window_scales{0};           // in leg's peer scale, out leg's own scale << 4
+    // L2 header and port of the out leg's peer. The slow path changes it when that peer's next hop
+    // gets another link address.
+    std::atomic<std::uint16_t> adjacency{0};
+    std::uint16_t out_mss{0};       // payload + TCP options that the out leg's peer takes
+    std::uint8_t window_scales{0};  // in leg's peer scale, out leg's own scale << 4
     std::uint8_t flags{0};
     std::atomic<std::uint8_t> state{0};
     std::atomic<std::uint8_t> other_fin{0};  // other direction's worker: 1 once it saw that FIN

@@ -153,8 +153,12 @@ std::expected<std::unique_ptr<FlowTable>, std::string> FlowTable::make(TableMemo
     table->cold_ = reinterpret_cast<FlowCold*>(table->cold_extent_.start);
     table->addresses_ = reinterpret_cast<FlowAddresses*>(table->address_extent_.start);
     table->adjacencies_ = reinterpret_cast<Adjacency*>(table->adjacency_extent_.start);
-    if (!table->grow()) {
-        return std::unexpected("no memory for the first buckets of the flow table");
+    // The first piece of everything now: that there is none shows at the start, and the first flow
+    // does not wait for it.
+    if (!table->grow() || !table->commit(table->direction_extent_, 2 * sizeof(DirectionEntry)) ||
+        !table->commit(table->cold_extent_, sizeof(FlowCold)) ||
+        !table->commit(table->adjacency_extent_, sizeof(Adjacency))) {
+        return std::unexpected("no memory for the beginning of the flow table");
     }
     return table;
 }
@@ -421,7 +425,7 @@ void FlowTable::remove(FlowIndex flow) {
     generation.store(generation.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     --size_;
     const std::uint64_t epoch = epoch_.fetch_add(1, std::memory_order_acq_rel) + 1;
-    retired_.push_back({epoch, flow, {}});
+    retired_.push_back({epoch, flow, {}, {}});
 }
 
 std::size_t FlowTable::collect() {
@@ -437,6 +441,10 @@ std::size_t FlowTable::collect() {
     while (!retired_.empty() && retired_.front().epoch <= passed) {
         const Retired retired = retired_.front();
         retired_.pop_front();
+        if (retired.adjacency) {
+            --adjacency_uses_[*retired.adjacency].flow_count;
+            continue;
+        }
         if (retired.flow == no_flow) {
             if (retired.buckets.reserved_bytes != 0) {  // not in the nursery
                 memory_.release(retired.buckets.start, retired.buckets.reserved_bytes);
@@ -555,6 +563,15 @@ std::optional<std::uint16_t> FlowTable::adjacency(std::span<const std::byte> hea
 }
 
 // A fresh index, or when all are taken, one that no flow uses, the longest unvisited first.
+void FlowTable::set_adjacency(DirectionIndex direction, std::uint16_t adjacency) {
+    BORE_CHECK(adjacency < adjacency_uses_.size(), "an adjacency that was never made");
+    ++adjacency_uses_[adjacency].flow_count;
+    const std::uint16_t former =
+        directions_[direction].adjacency.exchange(adjacency, std::memory_order_release);
+    const std::uint64_t epoch = epoch_.fetch_add(1, std::memory_order_acq_rel) + 1;
+    retired_.push_back({epoch, no_flow, {}, former});
+}
+
 std::optional<std::uint16_t> FlowTable::take_adjacency() {
     if (adjacency_uses_.size() < max_adjacencies) {
         const std::size_t index = adjacency_uses_.size();

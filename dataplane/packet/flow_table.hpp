@@ -145,6 +145,9 @@ class FlowTable {
     [[nodiscard]] std::optional<std::uint16_t> adjacency(std::span<const std::byte> header,
                                                          std::uint8_t port_index);
     static constexpr std::size_t max_adjacencies = 65'535;
+    // Frames of this direction go there from now on. Workers that have just read the former one use
+    // it to the end of their burst; it stays in use until then.
+    void set_adjacency(DirectionIndex direction, std::uint16_t adjacency);
 
     // ---- Workers
 
@@ -202,6 +205,7 @@ class FlowTable {
         std::uint64_t epoch{0};
         FlowIndex flow{no_flow};
         Extent buckets;
+        std::optional<std::uint16_t> adjacency{};
     };
     struct alignas(base::cache_line_bytes) WorkerEpoch {
         std::atomic<std::uint64_t> seen{0};  // 0 = offline

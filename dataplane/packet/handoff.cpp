@@ -32,11 +32,12 @@ std::uint32_t peer_window_bytes(const Leg& leg, const SocketSnapshot& snapshot) 
                : snapshot.peer_window_bytes;
 }
 
-// Windows are rounded down to the other leg's unit, so a window below one is none to the sender, which
-// then waits for the receiver to announce a larger one. A receiver does that at the latest when half
-// of its buffer is free (RFC 9293, 3.8.6.2.2: or one segment, if that is less; Linux: when its window
-// has doubled). So half of the window must hold a unit and a segment. Then the announcement opens a
-// whole segment to the sender, and nobody depends on probes, which come up to two minutes apart.
+// Windows are rounded down to the other leg's unit, so a window below one is none to the sender,
+// which then waits for the receiver to announce a larger one. A receiver does that at the latest
+// when half of its buffer is free (RFC 9293, 3.8.6.2.2: or one segment, if that is less; Linux:
+// when its window has doubled). So half of the window must hold a unit and a segment. Then the
+// announcement opens a whole segment to the sender, and nobody depends on probes, which come up to
+// two minutes apart.
 bool too_small(std::uint32_t window_bytes, const SocketSnapshot& receiver,
                const SocketSnapshot& sender) {
     const std::uint32_t unit_bytes = 1U << sender.own_window_scale;
@@ -65,8 +66,12 @@ std::uint32_t oldest_timestamp(const Leg& leg, const SocketSnapshot& snapshot) {
     return oldest;
 }
 
+// Not before the latest that the peer has seen. When the leg's origin is known that one is known as
+// well, and the kernel was not asked.
 std::uint32_t own_timestamp(const Leg& leg, const SocketSnapshot& snapshot) {
-    return leg.own_timestamped && sequence_before(snapshot.own_timestamp, leg.own_timestamp)
+    const bool asked = !leg.origin;
+    return leg.own_timestamped &&
+                   (!asked || sequence_before(snapshot.own_timestamp, leg.own_timestamp))
                ? leg.own_timestamp
                : snapshot.own_timestamp;
 }
@@ -76,7 +81,10 @@ std::uint32_t own_timestamp(const Leg& leg, const SocketSnapshot& snapshot) {
 // ---- Commands and events
 
 void Handoffs::open(std::uint32_t pair_slot, std::uint32_t generation, abi::PairRequest&& request) {
-    BORE_CHECK(!by_slot_.contains(pair_slot), "a pair is opened twice");
+    if (by_slot_.size() <= pair_slot) {
+        by_slot_.resize(pair_slot + std::size_t{1}, nullptr);
+    }
+    BORE_CHECK(by_slot_[pair_slot] == nullptr, "a pair is opened twice");
     if (free_.empty()) {
         Handoff& fresh = slots_.emplace_back();
         fresh.index = static_cast<std::uint32_t>(slots_.size() - 1);
@@ -92,8 +100,8 @@ void Handoffs::open(std::uint32_t pair_slot, std::uint32_t generation, abi::Pair
     handoff.opened_at = context_.now;
     handoff.deadline = context_.now + context_.options.drain_deadline_ns;
     handoff.back_off = first_back_off_ns;
-    by_slot_.emplace(pair_slot, &handoff);
-    context_.counters.set(SlowCounter::handoffs_under_way, by_slot_.size());
+    by_slot_[pair_slot] = &handoff;
+    context_.counters.set(SlowCounter::handoffs_under_way, ++count_);
     advance(handoff);
 }
 
@@ -143,11 +151,11 @@ void Handoffs::abort_all(StreamReason reason) {
 // Both peers get resets that they accept: with the number that the kernel would send next, and, for
 // a peer that has not got everything yet, with the one that it acknowledged last.
 bool Handoffs::close(std::uint32_t pair_slot, std::uint32_t generation) {
-    const auto found = by_slot_.find(pair_slot);
-    if (found == by_slot_.end() || found->second->generation != generation) {
+    if (pair_slot >= by_slot_.size() || by_slot_[pair_slot] == nullptr ||
+        by_slot_[pair_slot]->generation != generation) {
         return false;
     }
-    Handoff& handoff = *found->second;
+    Handoff& handoff = *by_slot_[pair_slot];
     for (const std::size_t source : both_legs) {  // what the resets will make the kernel forget
         const std::uint64_t lost =
             context_.host.unacknowledged_bytes(handoff.socket(other(source)));
@@ -180,7 +188,7 @@ void Handoffs::reset_peers(Handoff& handoff) {
         const int socket = handoff.socket(index);
         const Leg* leg = handoff.legs[index];
         if (context_.host.set_repair(socket, RepairMode::on)) {
-            const auto snapshot = context_.host.snapshot(socket);
+            const auto snapshot = context_.host.snapshot(socket, std::nullopt);
             if (snapshot && leg != nullptr) {
                 send_reset(*leg, snapshot->snd_nxt, snapshot->rcv_nxt);
                 if (leg->window_acknowledgement != snapshot->snd_nxt) {
@@ -190,6 +198,7 @@ void Handoffs::reset_peers(Handoff& handoff) {
         }
         context_.host.close_silently(socket);
     }
+    context_.host.close_now();  // stragglers on these tuples go to the kernel, and are reset there
 }
 
 void Handoffs::send_reset(const Leg& leg, std::uint32_t sequence, std::uint32_t acknowledgement) {
@@ -254,7 +263,7 @@ Handoffs::Next Handoffs::hold(Handoff& handoff) {
     if (missing) {
         return abort_because(handoff, *missing);
     }
-    if (context_.draining || by_slot_.size() > context_.options.max_handoffs) {
+    if (context_.draining || count_ > context_.options.max_handoffs) {
         return abort_because(handoff, StreamReason::busy);
     }
     if (handoff.legs[visitor_leg]->overflowed || handoff.legs[client_leg]->overflowed) {
@@ -268,7 +277,7 @@ Handoffs::Next Handoffs::hold(Handoff& handoff) {
         legs_.touch(*leg);
     }
     // Room for this one and all others under way, made early enough for the grace period.
-    flows_.make_room(static_cast<std::uint32_t>(by_slot_.size()));
+    flows_.make_room(static_cast<std::uint32_t>(count_));
     return HandoffState::drain;
 }
 
@@ -319,7 +328,8 @@ Handoffs::Next Handoffs::repair(Handoff& handoff) {
         }
     }
     for (const std::size_t leg : both_legs) {
-        const auto snapshot = context_.host.snapshot(handoff.socket(leg));
+        const auto snapshot =
+            context_.host.snapshot(handoff.socket(leg), handoff.legs[leg]->origin);
         if (!snapshot) {
             return abort_because(handoff, StreamReason::repair_failed);
         }
@@ -328,7 +338,7 @@ Handoffs::Next Handoffs::repair(Handoff& handoff) {
     // After rcv_nxt was read, never before: repair does not stop the kernel from receiving what was
     // on its way, and bytes that rcv_nxt counts but nobody has read would be lost (trap 1). What
     // comes after this moment is not in rcv_nxt, and a copy of it is replayed (trap 2).
-    if (!quiet(handoff)) {
+    if (!quiet_in_repair(handoff)) {
         leave_repair(handoff);
         return thaw(handoff);
     }
@@ -428,7 +438,7 @@ Handoffs::Next Handoffs::give_up(Handoff& handoff) {
 
 void Handoffs::finish(Handoff& handoff) {
     context_.wheel.cancel(handoff);
-    by_slot_.erase(handoff.pair_slot);
+    by_slot_[handoff.pair_slot] = nullptr;
     const std::uint32_t index = handoff.index;
     const bool heard = handoff.heard;
     std::destroy_at(&handoff);
@@ -438,7 +448,7 @@ void Handoffs::finish(Handoff& handoff) {
         std::erase(heard_, &handoff);
     }
     free_.push_back(&handoff);
-    context_.counters.set(SlowCounter::handoffs_under_way, by_slot_.size());
+    context_.counters.set(SlowCounter::handoffs_under_way, --count_);
 }
 
 void Handoffs::wait(Handoff& handoff) {
@@ -529,6 +539,15 @@ bool Handoffs::quiet(const Handoff& handoff) {
 }
 
 // ---- FREEZE and REPAIR
+
+// quiet() with what the snapshots have told already.
+bool Handoffs::quiet_in_repair(const Handoff& handoff) {
+    return std::ranges::all_of(both_legs, [&](std::size_t leg) {
+        return left_over_of(handoff.request, leg).empty() &&
+               !handoff.snapshots[leg].unacknowledged &&
+               context_.host.unread_bytes(handoff.socket(leg)) == 0;
+    });
+}
 
 // Back to DRAIN: what the kernel received meanwhile must be moved first.
 Handoffs::Next Handoffs::thaw(Handoff& handoff) {

@@ -24,7 +24,6 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
-#include <unordered_map>
 #include <vector>
 
 #include "dataplane/packet/flow_end.hpp"
@@ -88,7 +87,7 @@ class Handoffs {
     void run_heard();
     void on_timer(std::uint32_t index);
     [[nodiscard]] bool has_heard() const { return !heard_.empty(); }
-    [[nodiscard]] std::size_t count() const { return by_slot_.size(); }
+    [[nodiscard]] std::size_t count() const { return count_; }
 
   private:
     using Next = std::optional<HandoffState>;  // nothing: wait
@@ -107,6 +106,7 @@ class Handoffs {
     [[nodiscard]] bool send_left_over(Handoff& handoff, std::size_t source);
     [[nodiscard]] bool move_unread(Handoff& handoff, std::size_t source, bool& moved);
     [[nodiscard]] bool quiet(const Handoff& handoff);
+    [[nodiscard]] bool quiet_in_repair(const Handoff& handoff);
     [[nodiscard]] Next thaw(Handoff& handoff);
     void leave_repair(Handoff& handoff);
     [[nodiscard]] std::optional<abi::StreamReason> find_legs(Handoff& handoff);
@@ -129,7 +129,8 @@ class Handoffs {
     std::deque<Handoff> slots_;
     std::vector<Handoff*> free_;
     std::vector<Handoff*> heard_;
-    std::unordered_map<std::uint32_t, Handoff*> by_slot_;
+    std::vector<Handoff*> by_slot_;  // the engine numbers its pairs from 0
+    std::size_t count_{0};
 };
 
 }  // namespace bore::packet

@@ -2,6 +2,7 @@
 #include "dataplane/packet/leg_path.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <string_view>
 
 #include "dataplane/packet/icmp.hpp"
@@ -42,6 +43,25 @@ bool is_bare_acknowledgement(const TcpView& view) {
 
 bool has(const TcpView& view, std::uint8_t flag) {
     return (view.flags & flag) != 0;
+}
+
+std::optional<SegmentTimestamps> timestamps_of(std::span<const std::byte> frame,
+                                               const TcpView& view) {
+    TcpView with_options = view;
+    if (find_options(frame, with_options) != PacketReason::spliced ||
+        with_options.timestamp_offset == 0) {
+        return std::nullopt;
+    }
+    const std::byte* at = frame.data() + with_options.timestamp_offset;
+    return SegmentTimestamps{.value = load32(at), .echo = load32(at + sizeof(std::uint32_t))};
+}
+
+// Any that the kernel gave away: the peer has seen it or never will, and is told none before it.
+void learn_own_timestamp(Leg& leg, std::uint32_t value) {
+    if (!leg.own_timestamped || sequence_after(value, leg.own_timestamp)) {
+        leg.own_timestamped = true;
+        leg.own_timestamp = value;
+    }
 }
 
 }  // namespace
@@ -151,6 +171,11 @@ Leg* LegPath::follow(const FlowKey& key, const Arrival& arrival) {
     leg->adjacency = neighbour != nullptr
                          ? *neighbour
                          : reverse_adjacency(arrival.frame, arrival.view, arrival.port_index);
+    legs_.recall_origin(*leg);
+    if (const auto timestamps = timestamps_of(arrival.frame, arrival.view);
+        timestamps && leg->origin) {
+        learn_own_timestamp(*leg, timestamps->echo);
+    }
     if (tunnel) {
         legs_.start_hold(*leg);
     }
@@ -314,8 +339,15 @@ void LegPath::syn_from_kernel(std::uint8_t port_index, std::span<const std::byte
             handoffs_.abort(*leg->handoff, abi::StreamReason::not_established);
         }
         legs_.forget(*leg);
+        leg = nullptr;
     }
     legs_.learn_neighbour(key, adjacency_from(frame, view, port_index));
+    if (has(view, tcp_ack)) {
+        legs_.learn_origin(key, {view.sequence + 1, view.acknowledgement});
+    }
+    if (const auto timestamps = timestamps_of(frame, view); timestamps && leg != nullptr) {
+        learn_own_timestamp(*leg, timestamps->value);
+    }
     scratch_.assign(frame.begin(), frame.end());
     (void)clamp_mss(scratch_, view, context_.options.max_payload_with_options);
     to_wire(port_index, scratch_);
@@ -328,6 +360,9 @@ bool LegPath::leave(Leg& leg, std::uint8_t port_index, std::span<const std::byte
         return false;
     }
     const bool free = leg.handoff == nullptr && leg.pair_slot == no_pair;
+    if (const auto timestamps = timestamps_of(frame, view)) {
+        learn_own_timestamp(leg, timestamps->value);
+    }
     if (has(view, tcp_rst)) {
         if (free) {
             legs_.forget(leg);
@@ -355,23 +390,10 @@ bool LegPath::leave(Leg& leg, std::uint8_t port_index, std::span<const std::byte
         leg.held_acknowledgement.assign(frame.begin(), frame.end());
         return false;
     }
-    learn_from_kernel(leg, frame, view);
-    return true;
-}
-
-void LegPath::learn_from_kernel(Leg& leg, std::span<const std::byte> frame, const TcpView& view) {
     if (has(view, tcp_ack) && sequence_after(view.acknowledgement, leg.own_acknowledged)) {
         leg.own_acknowledged = view.acknowledgement;
     }
-    TcpView with_options = view;
-    if (find_options(frame, with_options) == PacketReason::spliced &&
-        with_options.timestamp_offset != 0) {
-        const std::uint32_t value = load32(frame.data() + with_options.timestamp_offset);
-        if (!leg.own_timestamped || sequence_after(value, leg.own_timestamp)) {
-            leg.own_timestamped = true;
-            leg.own_timestamp = value;
-        }
-    }
+    return true;
 }
 
 }  // namespace bore::packet

@@ -53,7 +53,6 @@ class LegPath {
     // Whether the frame goes on to the wire.
     [[nodiscard]] bool leave(Leg& leg, std::uint8_t port_index, std::span<const std::byte> frame,
                              const TcpView& view);
-    void learn_from_kernel(Leg& leg, std::span<const std::byte> frame, const TcpView& view);
     void to_wire(std::uint8_t port_index, std::span<const std::byte> frame);
 
     SlowPathContext& context_;

@@ -422,6 +422,23 @@ const Adjacency* Legs::neighbour(const FlowKey& key) const {
                : nullptr;
 }
 
+// ---- Origins
+
+void Legs::learn_origin(const FlowKey& key, const SocketOrigin& origin) {
+    const std::uint64_t digest = by_key_.hash_function()(key);
+    greetings_[digest % greeting_count] = {.key_digest = digest, .origin = origin};
+}
+
+void Legs::recall_origin(Leg& leg) const {
+    const std::uint64_t digest = by_key_.hash_function()(leg.key);
+    const Greeting& greeting = greetings_[digest % greeting_count];
+    if (greeting.key_digest == digest &&
+        greeting.origin.first_sequence == leg.first_acknowledgement &&
+        greeting.origin.first_acknowledgement == leg.window_sequence) {
+        leg.origin = greeting.origin;
+    }
+}
+
 Adjacency adjacency_from(std::span<const std::byte> frame, const TcpView& view,
                          std::uint8_t port_index) {
     Adjacency adjacency;

@@ -55,6 +55,9 @@ struct Leg : SlowTimer {
     // How the peer is reached: from the kernel's frames to it, else the reverse of its own.
     Adjacency adjacency;
 
+    // Where the connection's numbers began, when the kernel's SYN-ACK was seen.
+    std::optional<SocketOrigin> origin;
+
     // Of the peer's frames.
     std::uint32_t first_sequence{0};
     std::uint32_t first_acknowledgement{0};
@@ -63,10 +66,10 @@ struct Leg : SlowTimer {
     std::uint32_t window_acknowledgement{0};
     std::uint16_t window{0};  // as in the segment, not scaled
     bool peer_timestamped{false};
-    // Of the kernel's frames that reached the wire.
+    // Of the kernel's frames.
     bool own_timestamped{false};
     std::uint32_t own_timestamp{0};     // latest TSval
-    std::uint32_t own_acknowledged{0};  // latest acknowledgement
+    std::uint32_t own_acknowledged{0};  // latest acknowledgement that reached the wire
 
     std::vector<HeldFrame> held;
     std::size_t held_bytes{0};
@@ -145,6 +148,19 @@ class Legs {
     void learn_neighbour(const FlowKey& key, const Adjacency& adjacency);
     [[nodiscard]] const Adjacency* neighbour(const FlowKey& key) const;
 
+    // ---- What the kernel's SYN-ACKs said, by connection; a cache without promises as well, so
+    // that a flood of SYNs costs no memory.
+    void learn_origin(const FlowKey& key, const SocketOrigin& origin);
+    // For a leg that begins with the first segment of its peer, if it is still known. Before a
+    // later one the kernel may have sent frames that nobody followed.
+    void recall_origin(Leg& leg) const;
+
+    void for_each(const auto& visit) {
+        for (const auto& [key, leg] : by_key_) {
+            visit(*leg);
+        }
+    }
+
     void on_timer(std::uint32_t leg_index);
     void sweep();
     [[nodiscard]] base::Nanoseconds next_sweep() const;
@@ -160,7 +176,13 @@ class Legs {
         std::array<std::uint8_t, 16> peer_address{};
         Adjacency adjacency;
     };
+    struct Greeting {
+        std::uint64_t key_digest{0};
+        SocketOrigin origin;
+    };
     static constexpr std::size_t neighbour_count = 256;
+    // Connections whose SYN-ACK is on its way: 10,000 a second with round trips of 400 ms.
+    static constexpr std::size_t greeting_count = 4'096;
 
     void arm(Leg& leg);
     [[nodiscard]] std::vector<HeldFrame> take_held(Leg& leg);
@@ -184,6 +206,7 @@ class Legs {
     std::array<Leg*, static_cast<std::size_t>(Leg::List::count)> oldest_{};
     std::array<Leg*, static_cast<std::size_t>(Leg::List::count)> newest_{};
     std::array<Neighbour, neighbour_count> neighbours_{};
+    std::array<Greeting, greeting_count> greetings_{};
     std::size_t total_held_bytes_{0};
     std::size_t total_recent_bytes_{0};
 };

@@ -26,7 +26,7 @@ Passage passage_of(const FlowTable& table, DirectionIndex direction) {
     const FlowIndex flow = flow_of(direction);
     DirectionEntry& entry = table.direction(direction);
     return {.entry = entry,
-            .adjacency = table.adjacency_at(entry.adjacency),
+            .adjacency = table.adjacency_at(entry.adjacency.load(std::memory_order_acquire)),
             .other = table.direction(direction ^ 1U),
             .cold = table.cold(flow),
             .addresses = table.addresses(flow),

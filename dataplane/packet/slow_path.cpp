@@ -9,6 +9,7 @@
 #include "dataplane/packet/handoff.hpp"
 #include "dataplane/packet/leg_path.hpp"
 #include "dataplane/packet/legs.hpp"
+#include "dataplane/packet/neighbours.hpp"
 
 namespace bore::packet {
 
@@ -107,6 +108,7 @@ class SlowPath::Implementation {
         }
         legs.sweep();
         flows.tick();
+        neighbours.tick();
         if (context.draining && !cut && context.now >= drain_deadline) {
             cut = true;
             handoffs.abort_all(abi::StreamReason::busy);
@@ -115,7 +117,7 @@ class SlowPath::Implementation {
     }
 
     [[nodiscard]] base::Nanoseconds next_deadline(base::Nanoseconds now) const {
-        if (handoffs.has_heard() || flows.has_work()) {
+        if (handoffs.has_heard() || flows.has_work() || neighbours.has_work()) {
             return now;
         }
         base::Nanoseconds due = std::min(context.next_due, legs.next_sweep());
@@ -131,6 +133,7 @@ class SlowPath::Implementation {
     Flows flows{context};
     Handoffs handoffs{context, legs, flows};
     LegPath leg_path{context, legs, handoffs, flows};
+    Neighbours neighbours{context, legs, flows};
     base::Nanoseconds drain_deadline{0};
     bool cut{false};
 };
@@ -197,6 +200,12 @@ void SlowPath::from_kernel(std::uint8_t port_index, std::span<const std::byte> f
     implementation_->leg_path.from_kernel(port_index, frame);
 }
 
+void SlowPath::neighbour(std::uint8_t port_index, const std::array<std::uint8_t, 16>& address,
+                         const LinkAddress& link_address, base::Nanoseconds now) {
+    implementation_->set_now(now);
+    implementation_->neighbours.learn(port_index, address, link_address);
+}
+
 void SlowPath::flow_event(FlowIndex flow, std::uint32_t generation, base::Nanoseconds now) {
     implementation_->set_now(now);
     implementation_->flows.on_event(flow, generation);
@@ -213,6 +222,11 @@ void SlowPath::tick(base::Nanoseconds now) {
 
 base::Nanoseconds SlowPath::next_deadline(base::Nanoseconds now) const {
     return implementation_->next_deadline(now);
+}
+
+abi::FlowPage SlowPath::list_flows(FlowIndex from, base::Nanoseconds now) {
+    implementation_->set_now(now);
+    return implementation_->flows.list(from);
 }
 
 bool SlowPath::idle() const {

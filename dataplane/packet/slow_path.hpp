@@ -17,9 +17,11 @@
 //   engine.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,9 +34,17 @@
 
 namespace bore::packet {
 
+// What the kernel's SYN-ACK said of a connection: the first sequence number of its data and of the
+// peer's. TCP_INFO counts bytes from there.
+struct SocketOrigin {
+    std::uint32_t first_sequence{0};
+    std::uint32_t first_acknowledgement{0};
+};
+
 // What TCP_REPAIR and TCP_INFO tell of a socket. Sequence numbers as in LegState.
 struct SocketSnapshot {
     bool established{false};
+    bool unacknowledged{false};  // something was written that the peer has not acknowledged
     std::uint32_t snd_nxt{0};
     std::uint32_t rcv_nxt{0};
     std::uint32_t peer_window_bytes{0};
@@ -45,11 +55,14 @@ struct SocketSnapshot {
     bool timestamps{false};
     bool sack{false};
     bool unsupported_options{false};  // ECN, fast open with data under way, MPTCP, TCP-AO, …
-    std::uint32_t own_timestamp{0};   // TCP_TIMESTAMP + 1: bit 0 is masked by the kernel
+    // TCP_TIMESTAMP + 1: bit 0 is masked by the kernel. Not asked for when the origin was given.
+    std::uint32_t own_timestamp{0};
     std::uint32_t round_trip_us{0};
 };
 
 enum class RepairMode : std::uint8_t { on, off_without_probe };
+
+using LinkAddress = std::array<std::uint8_t, 6>;
 
 // The world of the slow path. Its functions never block.
 class SlowPathHost {
@@ -74,8 +87,13 @@ class SlowPathHost {
     [[nodiscard]] virtual std::expected<std::size_t, int> send(
         int socket, std::span<const std::byte> bytes) = 0;
     [[nodiscard]] virtual bool set_repair(int socket, RepairMode mode) = 0;
-    [[nodiscard]] virtual std::expected<SocketSnapshot, int> snapshot(int socket) = 0;  // in repair
-    virtual void close_silently(int socket) = 0;  // in repair: no FIN, no RST
+    // In repair. With the origin, where it is known, there is less to ask the kernel for.
+    [[nodiscard]] virtual std::expected<SocketSnapshot, int> snapshot(
+        int socket, const std::optional<SocketOrigin>& origin) = 0;
+    // In repair: no FIN, no RST. The host may do it later, several at once, since nobody hears of
+    // it; but close_now() has it done, because a frame on such a tuple may reach the kernel next.
+    virtual void close_silently(int socket) = 0;
+    virtual void close_now() = 0;
 
     // ---- Results
     // The pair is the stream engine's from now on: sockets, and bytes still to be sent to them.
@@ -137,6 +155,10 @@ class SlowPath {
     void from_kernel(std::uint8_t port_index, std::span<const std::byte> frame,
                      base::Nanoseconds now);
 
+    // ---- What the kernel says of a port's neighbours: the first word, and every change.
+    void neighbour(std::uint8_t port_index, const std::array<std::uint8_t, 16>& address,
+                   const LinkAddress& link_address, base::Nanoseconds now);
+
     // ---- Events of the packet path: the flow may have ended (FINs acknowledged, or a reset seen).
     void flow_event(FlowIndex flow, std::uint32_t generation, base::Nanoseconds now);
     // Some of them were lost: looks at every flow, bit by bit.
@@ -145,6 +167,9 @@ class SlowPath {
     // ---- Time. Call it at next_deadline() or later.
     void tick(base::Nanoseconds now);
     [[nodiscard]] base::Nanoseconds next_deadline(base::Nanoseconds now) const;
+
+    // Live spliced flows from this index on, as many as a page takes.
+    [[nodiscard]] abi::FlowPage list_flows(FlowIndex from, base::Nanoseconds now);
 
     [[nodiscard]] bool idle() const;  // no pair under way, no live flow
 

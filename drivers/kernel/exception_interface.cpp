@@ -459,6 +459,9 @@ std::expected<std::unique_ptr<ExceptionInterface>, std::string> make_exception_i
     made->mtu_bytes_ = options.mtu_bytes;
     made->name_ = options.name;
     plan.index = made->index_;
+    for (const auto& own : plan.addresses) {
+        made->networks_.push_back({own.address.network(own.prefix_bits), own.prefix_bits});
+    }
     if (auto configured = configure(plan, routes); !configured) {
         return std::unexpected(configured.error());
     }
@@ -469,6 +472,13 @@ ExceptionInterface::~ExceptionInterface() {
     RouteSocket routes;
     remove_rules(routes, [this](int index) { return index == index_; });
     ::close(descriptor_);
+}
+
+bool ExceptionInterface::is_on_link(const NetworkAddress& address) const {
+    return address.is_link_local() || std::ranges::any_of(networks_, [&](const Network& network) {
+               return address.family == network.base.family &&
+                      address.network(network.prefix_bits) == network.base;
+           });
 }
 
 std::size_t ExceptionInterface::read(std::span<std::byte> buffer) {

@@ -18,6 +18,8 @@
 #include <string_view>
 #include <vector>
 
+#include "drivers/kernel/route_socket.hpp"
+
 namespace bore::drivers {
 
 struct ExceptionInterfaceOptions {
@@ -53,6 +55,8 @@ class ExceptionInterface {
     [[nodiscard]] int descriptor() const { return descriptor_; }
     [[nodiscard]] const std::string& name() const { return name_; }
     [[nodiscard]] int index() const { return index_; }  // as in if_nametoindex()
+    // Whether the address is in a network of this interface, and so reached without a gateway.
+    [[nodiscard]] bool is_on_link(const NetworkAddress& address) const;
     // MTU, Ethernet header and one VLAN tag.
     [[nodiscard]] std::size_t max_frame_bytes() const { return mtu_bytes_ + 18U; }
     [[nodiscard]] const ExceptionCounters& counters() const { return counters_; }
@@ -62,10 +66,16 @@ class ExceptionInterface {
         const ExceptionInterfaceOptions& options);
     ExceptionInterface() = default;
 
+    struct Network {
+        NetworkAddress base;
+        unsigned prefix_bits;
+    };
+
     int descriptor_{-1};
     int index_{0};
     std::uint16_t mtu_bytes_{0};
     std::string name_;
+    std::vector<Network> networks_;
     ExceptionCounters counters_;
 };
 

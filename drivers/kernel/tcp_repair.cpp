@@ -77,6 +77,7 @@ void take_info(const tcp_info& info, packet::SocketSnapshot& snapshot) {
     snapshot.peer_window_scale = snapshot.window_scaling ? info.tcpi_snd_wscale : 0;
     snapshot.own_window_scale = snapshot.window_scaling ? info.tcpi_rcv_wscale : 0;
     snapshot.peer_window_bytes = info.tcpi_snd_wnd;
+    snapshot.unacknowledged = info.tcpi_unacked != 0 || info.tcpi_notsent_bytes != 0;
     // What the kernel would send to this peer: its MSS option, the path's MTU and TCP's rule of
     // half a (tiny) window, whichever is least. The segment's timestamp option is not part of that
     // figure, but is of ours. One call less than TCP_MAXSEG under repair, which knows the option
@@ -85,6 +86,30 @@ void take_info(const tcp_info& info, packet::SocketSnapshot& snapshot) {
         info.tcpi_snd_mss + (snapshot.timestamps ? timestamp_option_bytes : 0);
     snapshot.peer_mss = static_cast<std::uint16_t>(std::min(mss, std::uint32_t{0xffff}));
     snapshot.round_trip_us = info.tcpi_rtt;
+}
+
+// Both numbers by TCP_REPAIR_QUEUE and TCP_QUEUE_SEQ: four system calls.
+std::expected<void, int> ask_numbers(int socket, packet::SocketSnapshot& snapshot) {
+    const auto sent = queue_sequence(socket, send_queue);
+    const auto received = queue_sequence(socket, receive_queue);
+    for (const auto* answer : {&sent, &received}) {
+        if (!*answer) {
+            return std::unexpected(answer->error());
+        }
+    }
+    snapshot.snd_nxt = *sent;
+    snapshot.rcv_nxt = *received;
+    return {};
+}
+
+// Both numbers from the bytes that TCP_INFO counts, SYNs excluded (RFC 4898,
+// tcpEStatsAppHCThruOctetsAcked and -Received): what the peer has acknowledged is what was sent
+// when nothing is unacknowledged.
+void count_numbers(const tcp_info& info, const packet::SocketOrigin& origin,
+                   packet::SocketSnapshot& snapshot) {
+    snapshot.snd_nxt = origin.first_sequence + static_cast<std::uint32_t>(info.tcpi_bytes_acked);
+    snapshot.rcv_nxt =
+        origin.first_acknowledgement + static_cast<std::uint32_t>(info.tcpi_bytes_received);
 }
 
 }  // namespace
@@ -155,31 +180,26 @@ std::expected<std::size_t, int> send_bytes(int socket, std::span<const std::byte
 
 bool set_repair(int socket, packet::RepairMode mode) {
     const bool on = mode == packet::RepairMode::on;
-    // At TCP's urgent mark SIOCINQ counts 0 whatever waits behind it, and the hand-off would lose
-    // that. An urgent byte that is data like any other has no mark.
-    const int yes = 1;
-    if (on && ::setsockopt(socket, SOL_SOCKET, SO_OOBINLINE, &yes, sizeof yes) != 0) {
-        return false;
-    }
     const int value = on ? TCP_REPAIR_ON : TCP_REPAIR_OFF_NO_WP;
     if (::setsockopt(socket, IPPROTO_TCP, TCP_REPAIR, &value, sizeof value) != 0) {
         return false;
     }
     // Leaving repair takes SO_REUSEADDR away, and until the end of its TIME_WAIT the connection
     // would keep every later listener off its port: that of a tunnel that comes back, or 7835.
+    const int yes = 1;
     return on || ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0;
 }
 
-// TCP_INFO comes last: a FIN that arrives between the calls is counted by rcv_nxt or not, but then
-// the state is no longer ESTABLISHED.
-std::expected<packet::SocketSnapshot, int> snapshot(int socket) {
-    const auto sent = queue_sequence(socket, send_queue);
-    const auto received = queue_sequence(socket, receive_queue);
-    for (const auto* answer : {&sent, &received}) {
-        if (!*answer) {
-            return std::unexpected(answer->error());
+std::expected<packet::SocketSnapshot, int> snapshot(
+    int socket, const std::optional<packet::SocketOrigin>& origin) {
+    packet::SocketSnapshot result;
+    if (!origin) {
+        if (const auto asked = ask_numbers(socket, result); !asked) {
+            return std::unexpected(asked.error());
         }
     }
+    // TCP_INFO comes last: a FIN that arrives between the calls is counted by rcv_nxt or not, but
+    // then the state is no longer ESTABLISHED.
     tcp_info info{};
     socklen_t size = sizeof info;
     if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) {
@@ -188,11 +208,10 @@ std::expected<packet::SocketSnapshot, int> snapshot(int socket) {
     if (size < offsetof(tcp_info, tcpi_snd_wnd) + sizeof info.tcpi_snd_wnd) {
         return std::unexpected(ENOSYS);  // before kernel 5.4
     }
-    packet::SocketSnapshot result;
     take_info(info, result);
-    result.snd_nxt = *sent;
-    result.rcv_nxt = *received;
-    if (result.timestamps) {
+    if (origin) {
+        count_numbers(info, *origin, result);
+    } else if (result.timestamps) {
         const auto timestamp = option(socket, TCP_TIMESTAMP);
         if (!timestamp) {
             return std::unexpected(timestamp.error());

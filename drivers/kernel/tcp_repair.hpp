@@ -1,12 +1,15 @@
 // The socket calls of a hand-off (packet::SlowPathHost): what a connection is, what the kernel
 // still holds of it, its state under TCP_REPAIR, and its silent end. Each function is as few system
 // calls as the kernel allows; README.md has what they cost. Connected, nonblocking TCP sockets
-// only. Repair needs CAP_NET_ADMIN in the user namespace that owns the socket's network namespace.
+// only, whose listener had SO_OOBINLINE: at TCP's urgent mark SIOCINQ counts 0 whatever waits
+// behind it, and a hand-off would lose that. An urgent byte that is data like any other has no
+// mark. Repair needs CAP_NET_ADMIN in the user namespace that owns the socket's network namespace.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <span>
 
 #include "dataplane/packet/slow_path.hpp"
@@ -15,8 +18,7 @@ namespace bore::drivers {
 
 // IPv4 in its mapped form, whatever the family of the socket. Error: errno.
 [[nodiscard]] std::expected<packet::FlowKey, int> key_of(int socket);
-// Bytes that wait to be read, without a FIN. Exact once set_repair() has been called; before, the
-// kernel stops counting at TCP's urgent mark.
+// Bytes that wait to be read, without a FIN.
 [[nodiscard]] std::size_t unread_bytes(int socket);
 // Bytes (and a FIN) written and not yet acknowledged by the peer.
 [[nodiscard]] std::size_t unacknowledged_bytes(int socket);
@@ -30,9 +32,11 @@ namespace bore::drivers {
                                                          std::span<const std::byte> bytes);
 
 [[nodiscard]] bool set_repair(int socket, packet::RepairMode mode);
-// Under repair, with nothing unacknowledged. Ask unread_bytes() afterwards: only 0 then proves that
-// rcv_nxt is where the reader stands.
-[[nodiscard]] std::expected<packet::SocketSnapshot, int> snapshot(int socket);
+// Under repair. snd_nxt is meaningful when nothing is unacknowledged. Ask unread_bytes()
+// afterwards: only 0 then proves that rcv_nxt is where the reader stands. With the origin it is one
+// system call.
+[[nodiscard]] std::expected<packet::SocketSnapshot, int> snapshot(
+    int socket, const std::optional<packet::SocketOrigin>& origin = std::nullopt);
 // Under repair: the connection is gone on this machine, and the peer has not heard of it.
 void close_silently(int socket);
 

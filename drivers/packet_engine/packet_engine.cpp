@@ -78,7 +78,7 @@ class PacketEngine final : public abi::Engine {
         : options_(options), ports_(std::move(ports)), statistics_(statistics), tunnels_(tunnels) {}
     ~PacketEngine() override;
 
-    [[nodiscard]] std::expected<void, std::string> start(packet::TableMemory& memory);
+    [[nodiscard]] std::expected<void, std::string> start(std::unique_ptr<packet::FlowTable> table);
 
     void open_tunnel(std::uint32_t tunnel_index, std::uint16_t public_port,
                      const abi::TunnelLimits& limits) override;
@@ -86,10 +86,12 @@ class PacketEngine final : public abi::Engine {
     void close_tunnel(std::uint32_t tunnel_index) override;
     std::expected<PairHandle, OpenError> open_pair(PairRequest&& request) override;
     void close_pair(PairHandle handle) override;
+    void close_pairs_of(std::uint32_t tunnel_index) override;
     void drain(base::Nanoseconds deadline) override;
     bool drained() const override { return draining_ && live_count_ == 0; }
     int event_descriptor() const override { return epoll_; }
     bool poll_events(std::vector<PairEnded>& events) override;
+    void list_flows(std::uint32_t from, FlowsTold told) override;
     void wake_workers() override {
         stream_->wake_workers();
         slow_path_wake_.wake();
@@ -135,6 +137,7 @@ class PacketEngine final : public abi::Engine {
     };
     std::deque<Waiting> waiting_for_stream_;  // the stream engine was busy
     std::vector<PairEnded> stream_events_;
+    std::deque<FlowsTold> listeners_;  // who asked for flows, in order
     std::uint64_t live_count_{0};
     std::uint64_t packet_count_{0};  // slots that are the slow path's or the packet path's
     bool draining_{false};
@@ -146,18 +149,13 @@ class PacketEngine final : public abi::Engine {
 
 // ---- Start and end
 
-std::expected<void, std::string> PacketEngine::start(packet::TableMemory& memory) {
+std::expected<void, std::string> PacketEngine::start(std::unique_ptr<packet::FlowTable> table) {
     auto stream = make_stream_engine(options_.stream, statistics_, tunnels_);
     if (!stream) {
         return std::unexpected(stream.error());
     }
     stream_ = std::move(*stream);
-    auto table = packet::FlowTable::make(memory, options_.max_flows, options_.worker_count,
-                                         options_.table_seed);
-    if (!table) {
-        return std::unexpected(table.error());
-    }
-    table_ = std::move(*table);
+    table_ = std::move(table);
     epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
     BORE_CHECK(epoll_ >= 0, "no descriptor for the engine's epoll");
     for (const int descriptor : {announcements_.descriptor(), stream_->event_descriptor()}) {
@@ -366,6 +364,20 @@ void PacketEngine::close_pair(PairHandle handle) {
     }
 }
 
+void PacketEngine::close_pairs_of(std::uint32_t tunnel_index) {
+    for (std::uint32_t slot_index = 0; slot_index < slots_.size(); ++slot_index) {
+        const Slot& slot = slots_[slot_index];
+        if (slot.where != Slot::Where::nowhere && slot.tunnel_index == tunnel_index) {
+            close_pair({.slot_index = slot_index, .generation = slot.generation});
+        }
+    }
+}
+
+void PacketEngine::list_flows(std::uint32_t from, FlowsTold told) {
+    listeners_.push_back(std::move(told));
+    command({.kind = SlowPathCommand::Kind::list_flows, .flows_from = from});
+}
+
 void PacketEngine::hand_to_stream(std::uint32_t slot_index, PairRequest&& request,
                                   std::vector<PairEnded>& events) {
     Slot& slot = slots_[slot_index];
@@ -417,11 +429,20 @@ bool PacketEngine::take_slow_path_events(std::vector<PairEnded>& events) {
         if (!event) {
             break;
         }
-        if (event->kind == SlowPathEvent::Kind::to_stream) {
-            hand_to_stream(event->pair_slot, std::move(event->request), events);
-        } else {
-            --packet_count_;
-            finish(event->pair_slot, event->end, events);
+        switch (event->kind) {
+            case SlowPathEvent::Kind::to_stream:
+                hand_to_stream(event->pair_slot, std::move(event->request), events);
+                break;
+            case SlowPathEvent::Kind::ended:
+                --packet_count_;
+                finish(event->pair_slot, event->end, events);
+                break;
+            case SlowPathEvent::Kind::flows: {
+                const FlowsTold told = std::move(listeners_.front());
+                listeners_.pop_front();
+                told(std::move(*event->flows));
+                break;
+            }
         }
     }
     return !events_.empty();
@@ -480,13 +501,14 @@ void PacketEngine::drain_stream_when_due() {
 }  // namespace
 
 std::expected<std::unique_ptr<abi::Engine>, std::string> make_packet_engine(
-    const PacketEngineOptions& options, std::vector<EnginePort> ports, packet::TableMemory& memory,
-    abi::Statistics& statistics, abi::TunnelTable& tunnels) {
+    const PacketEngineOptions& options, std::vector<EnginePort> ports,
+    std::unique_ptr<packet::FlowTable> table, abi::Statistics& statistics,
+    abi::TunnelTable& tunnels) {
     BORE_CHECK(options.worker_count == statistics.packet_shape().worker_count &&
                    ports.size() == statistics.packet_shape().port_count,
                "one block of statistics per packet worker and port");
     auto engine = std::make_unique<PacketEngine>(options, std::move(ports), statistics, tunnels);
-    auto started = engine->start(memory);
+    auto started = engine->start(std::move(table));
     if (!started) {
         return std::unexpected(started.error());
     }

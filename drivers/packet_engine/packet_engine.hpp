@@ -38,8 +38,6 @@ struct PacketEngineOptions {
     std::uint32_t worker_count{1};  // packet workers = queues of every port
     std::vector<int> cpus;          // packet worker i is pinned to cpus[i % size]; empty = nowhere
     IdleMode idle{IdleMode::pause};
-    std::uint32_t max_flows{65'536};
-    std::uint64_t table_seed{0};  // of the flow table's hash: unknown to whoever may choose tuples
     packet::SlowPathOptions slow_path;
     // Called once on every thread that touches frames; the driver's registration.
     std::function<void()> on_thread_start;
@@ -55,11 +53,12 @@ struct EnginePort {
 };
 
 // Starts the stream engine, the slow path and the packet workers. `statistics` must have been made
-// for packet_shape() {options.worker_count, ports.size()} and outlive the engine, as must `memory`
-// and `tunnels`. The destructor resets what is still live and joins the threads. The error is a
-// sentence.
+// for packet_shape() {options.worker_count, ports.size()}, the table for as many workers;
+// statistics, `tunnels` and the table's memory must outlive the engine. The destructor resets what
+// is still live and joins the threads. The error is a sentence.
 [[nodiscard]] std::expected<std::unique_ptr<abi::Engine>, std::string> make_packet_engine(
-    const PacketEngineOptions& options, std::vector<EnginePort> ports, packet::TableMemory& memory,
-    abi::Statistics& statistics, abi::TunnelTable& tunnels);
+    const PacketEngineOptions& options, std::vector<EnginePort> ports,
+    std::unique_ptr<packet::FlowTable> table, abi::Statistics& statistics,
+    abi::TunnelTable& tunnels);
 
 }  // namespace bore::drivers

@@ -25,7 +25,23 @@ constexpr std::size_t frames_per_source = 64;
 constexpr std::size_t commands_per_turn = 256;
 constexpr std::size_t flow_events_per_turn = 1'024;
 constexpr base::Nanoseconds port_interval_ns = 100 * base::millisecond_ns;
+// Sockets of finished hand-offs are closed together: so many, or after so long, which is less than
+// the 40 ms after which the kernel would still acknowledge something on them.
+constexpr std::size_t most_closing = 64;
+constexpr base::Nanoseconds close_delay_ns = 20 * base::millisecond_ns;
+constexpr base::Nanoseconds never = ~base::Nanoseconds{0};
 constexpr std::size_t max_frame_bytes = 9'600 + 18;
+
+// IPv4 in its mapped form, as in packet::FlowKey.
+std::array<std::uint8_t, 16> mapped(const NetworkAddress& address) {
+    if (address.size_bytes() == address.bytes.size()) {
+        return address.bytes;
+    }
+    std::array<std::uint8_t, 16> result{};
+    result[10] = result[11] = 0xff;
+    std::copy_n(address.bytes.begin(), 4, result.begin() + 12);
+    return result;
+}
 
 base::Nanoseconds processor_time() {
     timespec used{};
@@ -74,6 +90,7 @@ void SlowPathThread::run() {
             sleep(now);
         }
     }
+    close_now();
 }
 
 bool SlowPathThread::turn(base::Nanoseconds now) {
@@ -84,9 +101,13 @@ bool SlowPathThread::turn(base::Nanoseconds now) {
         slow_path_.tick(now);
         measure_handoffs(0);
     }
+    if (now >= close_due_at_ || closing_.size() >= most_closing) {
+        close_now();
+    }
     if (now >= ports_due_at_) {
         ports_due_at_ = now + port_interval_ns;
         look_at_ports();
+        take_neighbours(now);
         (void)context_.table.collect();
     }
     return send_events() || busy;
@@ -100,7 +121,8 @@ void SlowPathThread::sleep(base::Nanoseconds now) {
             return !link->diverted.empty() || !link->flow_events.empty();
         });
     if (!work) {
-        const base::Nanoseconds due = std::min(ports_due_at_, slow_path_.next_deadline(now));
+        const base::Nanoseconds due =
+            std::min({ports_due_at_, close_due_at_, slow_path_.next_deadline(now)});
         const base::Nanoseconds wait = due > now ? due - now : 0;
         const timespec timeout{.tv_sec = static_cast<time_t>(wait / base::second_ns),
                                .tv_nsec = static_cast<long>(wait % base::second_ns)};
@@ -116,16 +138,18 @@ void SlowPathThread::sleep(base::Nanoseconds now) {
 
 bool SlowPathThread::take_commands(base::Nanoseconds now) {
     std::size_t count = 0;
+    base::Nanoseconds began = 0;
     for (; count < commands_per_turn; ++count) {
         auto command = context_.commands.pop();
         if (!command) {
             break;
         }
-        const bool opens = command->kind == SlowPathCommand::Kind::open_pair;
-        const base::Nanoseconds began = opens ? processor_time() : 0;
+        if (began == 0 && command->kind == SlowPathCommand::Kind::open_pair) {
+            began = processor_time();
+        }
         carry_out(*command, now);
-        measure_handoffs(began);
     }
+    measure_handoffs(began);
     return count > 0;
 }
 
@@ -151,6 +175,11 @@ void SlowPathThread::carry_out(SlowPathCommand& command, base::Nanoseconds now) 
         case Kind::stream_ended:
             slow_path_.stream_ended(command.pair_slot);
             break;
+        case Kind::list_flows:
+            publish({.kind = SlowPathEvent::Kind::flows,
+                     .flows = std::make_unique<abi::FlowPage>(
+                         slow_path_.list_flows(command.flows_from, now))});
+            break;
         case Kind::drain:
             slow_path_.drain(command.deadline, now);
             break;
@@ -171,7 +200,6 @@ bool SlowPathThread::take_frames(base::Nanoseconds now) {
             }
             any = true;
             slow_path_.from_wire(worker, frame->port_index, frame->bytes(), now);
-            measure_handoffs(0);
             context_.ports[frame->port_index].port->release({&*frame, 1});
         }
         if (link.flow_events_lost.load(std::memory_order_relaxed)) {
@@ -207,6 +235,21 @@ bool SlowPathThread::take_kernel_frames(base::Nanoseconds now) {
     return any;
 }
 
+// Ten times a second: a next hop that moved has been unreachable for longer than that. The kernel
+// also remembers who asked it for its own link address; only those on the link are next hops.
+void SlowPathThread::take_neighbours(base::Nanoseconds now) {
+    neighbours_.read([&](const NeighbourChange& change) {
+        for (std::size_t index = 0; index < context_.ports.size(); ++index) {
+            const auto& exception = context_.ports[index].exception;
+            if (exception && exception->index() == change.interface_index &&
+                exception->is_on_link(change.address)) {
+                slow_path_.neighbour(static_cast<std::uint8_t>(index), mapped(change.address),
+                                     change.link_address, now);
+            }
+        }
+    });
+}
+
 void SlowPathThread::look_at_ports() {
     for (std::uint32_t index = 0; index < context_.ports.size(); ++index) {
         packet::PacketPort& port = *context_.ports[index].port;
@@ -230,32 +273,27 @@ void SlowPathThread::look_at_ports() {
     }
 }
 
-// A freeze and what follows it happen within one call of the slow path, so the clock is read around
-// it: from the first TCP_REPAIR to the end. `began` is this thread's processor time when
-// open_pair() was called, 0 for another call: most pairs have nothing to drain and are spliced by
-// open_pair(), which is then all that their hand-off cost.
+// `began` is this thread's processor time before the first of some open_pair(), 0 when others did
+// it: most pairs have nothing to drain and are spliced by open_pair(), which, with the closing of
+// their sockets later, is then all that their hand-off cost.
 void SlowPathThread::measure_handoffs(base::Nanoseconds began) {
-    const base::Nanoseconds frozen_at = std::exchange(frozen_at_, 0);
     const std::uint64_t handoffs = counters_.get(SlowPathCounter::handoffs_total);
     const std::uint64_t done = handoffs - std::exchange(measured_handoffs_, handoffs);
-    if (frozen_at == 0 || done == 0) {
-        return;
-    }
-    const base::Nanoseconds now = base::monotonic_now();
-    const base::Nanoseconds frozen = (now - frozen_at) / done;
-    counters_.add(SlowPathCounter::handoff_frozen_ns_total, frozen * done);
-    if (began != 0) {
+    if (began != 0 && done != 0) {
         counters_.add(SlowPathCounter::handoff_ns_total, processor_time() - began);
         counters_.add(SlowPathCounter::handoffs_measured_total, done);
     }
+}
+
+void SlowPathThread::count_frozen(base::Nanoseconds frozen) {
+    counters_.add(SlowPathCounter::handoff_frozen_ns_total, frozen);
     constexpr std::array<base::Nanoseconds, 7> bounds_us{8, 16, 32, 64, 128, 256, 1024};
     const auto bucket = std::find_if(bounds_us.begin(), bounds_us.end(), [frozen](auto bound_us) {
         return frozen < bound_us * base::microsecond_ns;
     });
     counters_.add(static_cast<SlowPathCounter>(
-                      static_cast<std::size_t>(SlowPathCounter::handoff_frozen_under_8us_total) +
-                      static_cast<std::size_t>(bucket - bounds_us.begin())),
-                  done);
+        static_cast<std::size_t>(SlowPathCounter::handoff_frozen_under_8us_total) +
+        static_cast<std::size_t>(bucket - bounds_us.begin())));
 }
 
 // ---- SlowPathHost: frames
@@ -321,18 +359,41 @@ std::expected<std::size_t, int> SlowPathThread::send(int socket, std::span<const
 }
 
 bool SlowPathThread::set_repair(int socket, packet::RepairMode mode) {
-    if (frozen_at_ == 0) {
+    if (mode == packet::RepairMode::off_without_probe) {
+        frozen_at_ = 0;
+    } else if (frozen_at_ == 0) {
         frozen_at_ = base::monotonic_now();
     }
     return drivers::set_repair(socket, mode);
 }
 
-std::expected<packet::SocketSnapshot, int> SlowPathThread::snapshot(int socket) {
-    return drivers::snapshot(socket);
+std::expected<packet::SocketSnapshot, int> SlowPathThread::snapshot(
+    int socket, const std::optional<packet::SocketOrigin>& origin) {
+    return drivers::snapshot(socket, origin);
 }
 
+// A connection is frozen from its first TCP_REPAIR to here. To close it costs the kernel as much as
+// all before, twice as much one at a time as together with others, and nobody waits for it.
 void SlowPathThread::close_silently(int socket) {
-    drivers::close_silently(socket);
+    const base::Nanoseconds now = base::monotonic_now();
+    if (frozen_at_ != 0) {
+        count_frozen(now - std::exchange(frozen_at_, 0));
+    }
+    if (closing_.empty()) {
+        close_due_at_ = now + close_delay_ns;
+    }
+    closing_.push_back(socket);
+}
+
+void SlowPathThread::close_now() {
+    close_due_at_ = never;
+    if (closing_.empty()) {
+        return;
+    }
+    const base::Nanoseconds began = processor_time();
+    std::ranges::for_each(closing_, drivers::close_silently);
+    closing_.clear();
+    counters_.add(SlowPathCounter::handoff_ns_total, processor_time() - began);
 }
 
 // ---- SlowPathHost: results

@@ -6,6 +6,7 @@
 #include <deque>
 #include <expected>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "dataplane/abi/statistics.hpp"
 #include "dataplane/base/spsc_ring.hpp"
 #include "dataplane/packet/slow_path.hpp"
+#include "drivers/kernel/neighbour_watch.hpp"
 #include "drivers/kernel/wake_event.hpp"
 #include "drivers/packet_engine/messages.hpp"
 #include "drivers/packet_engine/packet_engine.hpp"
@@ -50,8 +52,10 @@ class SlowPathThread final : private packet::SlowPathHost {
     std::expected<std::size_t, int> move_unread(int from, int to) override;
     std::expected<std::size_t, int> send(int socket, std::span<const std::byte> bytes) override;
     bool set_repair(int socket, packet::RepairMode mode) override;
-    std::expected<packet::SocketSnapshot, int> snapshot(int socket) override;
+    std::expected<packet::SocketSnapshot, int> snapshot(
+        int socket, const std::optional<packet::SocketOrigin>& origin) override;
     void close_silently(int socket) override;
+    void close_now() override;
     void to_stream(std::uint32_t pair_slot, abi::PairRequest&& request,
                    abi::StreamReason reason) override;
     void ended(const abi::PairEnded& event) override;
@@ -61,12 +65,14 @@ class SlowPathThread final : private packet::SlowPathHost {
     void carry_out(SlowPathCommand& command, base::Nanoseconds now);
     [[nodiscard]] bool take_frames(base::Nanoseconds now);
     [[nodiscard]] bool take_kernel_frames(base::Nanoseconds now);
+    void take_neighbours(base::Nanoseconds now);
     [[nodiscard]] bool send_events();
     void publish(SlowPathEvent&& event);
     [[nodiscard]] bool inject(std::uint32_t worker_index, std::uint8_t port_index,
                               std::span<const std::byte> bytes, bool replay);
     void look_at_ports();
     void measure_handoffs(base::Nanoseconds began);
+    void count_frozen(base::Nanoseconds frozen);
     void sleep(base::Nanoseconds now);
 
     SlowPathContext context_;
@@ -76,8 +82,11 @@ class SlowPathThread final : private packet::SlowPathHost {
     std::vector<std::byte> buffer_;             // one frame from the kernel
     std::vector<packet::LinkState> links_;      // by port
     int epoll_;
+    NeighbourWatch neighbours_;
     base::Nanoseconds ports_due_at_{0};
-    base::Nanoseconds frozen_at_{0};  // the first TCP_REPAIR of the present call
+    base::Nanoseconds frozen_at_{0};  // the first TCP_REPAIR of the present hand-off
+    std::vector<int> closing_;        // sockets of finished ones
+    base::Nanoseconds close_due_at_{~base::Nanoseconds{0}};
     std::uint64_t measured_handoffs_{0};
     bool stopping_{false};
 };

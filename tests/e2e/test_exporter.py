@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from harness import metrics, protocol, traffic
+from harness import metrics, programs, traffic
 
 MONITORING = pathlib.Path(__file__).resolve().parents[2] / "deploy/monitoring"
 MIB = 1 << 20
@@ -20,9 +20,9 @@ pytestmark = [pytest.mark.driverless]
 
 
 @pytest.fixture
-def server_id(request):
+def server_id():
     """A segment of the test's own: /dev/shm is the whole machine's."""
-    return f"e2e-{os.getpid()}-{abs(hash(request.node.nodeid)) % 10**8}"
+    return programs.own_id()[1]
 
 
 @pytest.fixture

@@ -510,3 +510,53 @@ def test_segments_of_unknown_connections_are_reset_by_the_kernel(victim):
         counters = relay.counters()
         assert counters["packet_no_flow_total"] - before >= 50
         assert counters["held_bytes"] == 0 or counters["held_bytes"] < 64 * KIB
+
+
+# Next hops that get another link address
+
+NEW_LINK_ADDRESS = "02:00:00:00:aa:01"
+
+
+@pytest.mark.packet_smoke
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("who", ["visitor", "client"])
+def test_a_peer_with_another_link_address(start_sides, open_sided, keep, who):
+    """As after a failover to another machine's NIC. It speaks first; the relay's kernel learns from that."""
+    sides, relay = start_sides()
+    legs = keep(*open_sided(sides, relay).pair())
+    await_spliced(sides, relay, 1)
+    exchange(legs)
+    side, legs = (sides.visitor_side, legs) if who == "visitor" else (sides.client_side, legs[::-1])
+    side.users.ip(f"link set {side.interface} address {NEW_LINK_ADDRESS}")
+    for leg in legs:
+        leg.settimeout(30)
+    exchange(legs)
+    traffic.transfer(legs[1], legs[0], 4 * MIB)
+    expect_spliced(sides, relay, 1)
+    if sides.packets:
+        assert relay.counters()["flows_moved_total"] == 1
+
+
+@pytest.mark.packet_smoke
+@pytest.mark.limit(60)
+@pytest.mark.packet(engine=True)
+def test_a_gateway_with_another_link_address(start_relay, open_tunnel, keep):
+    """The visitor is behind it; what teaches the relay's kernel is the gateway's own traffic."""
+    relay = start_relay("--packet-path", "splice")
+    here = netns.Namespace(fresh=False)
+    try:
+        here.ip("addr add 10.96.0.1/32 dev lo")
+        tunnel = open_tunnel(relay)
+        visitor = protocol.connect((tunnel.address[0], tunnel.port), source="10.96.0.1")
+        service = tunnel.claim(tunnel.connection(), b"first")
+        keep(visitor, service)
+        assert traffic.receive_exactly(visitor, 5) == b"first"
+        traffic.eventually(lambda: relay.counters()["handoffs_total"] == 1, 5)
+        here.ip(f"link set wire0 address {NEW_LINK_ADDRESS}")
+        for leg in (visitor, service):
+            leg.settimeout(30)
+        exchange((visitor, service))
+        traffic.transfer(service, visitor, 4 * MIB)
+        assert relay.counters()["flows_moved_total"] >= 1
+    finally:
+        here.close()

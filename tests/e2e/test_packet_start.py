@@ -110,11 +110,39 @@ def test_the_exception_interface_exists_already(refuse, place):
 
 # Without privileges
 
+def hugepage_group(mib, cleanup):
+    """A control group that may have so much of hugepages; the file that processes join it by."""
+    with open("/proc/mounts", encoding="ascii") as mounts:
+        tops = [words[1] for words in map(str.split, mounts) if words[2] == "cgroup2"]
+    for top in tops:
+        try:
+            with open(f"{top}/cgroup.subtree_control", "w", encoding="ascii") as control:
+                control.write("+hugetlb")
+            group = f"{top}/bore-e2e-{os.getpid()}"
+            os.mkdir(group)
+            cleanup.callback(os.rmdir, group)
+            with open(f"{group}/hugetlb.2MB.max", "w", encoding="ascii") as most:
+                most.write(str(mib << 20))
+            return f"{group}/cgroup.procs"
+        except OSError:
+            continue
+    return None
+
+
 @pytest.mark.packet_smoke
-@pytest.mark.parametrize("who", ["nobody", "no_hugepages"])
+@pytest.mark.parametrize("who", ["nobody", "no_hugepages", "none_for_the_flow_table"])
 def test_auto_falls_back_to_the_stream_engine_and_says_why(server_program, place, cleanup, who):
+    group = None
+    if who == "none_for_the_flow_table":  # DPDK takes all that the relay may have
+        group = hugepage_group(128, cleanup)
+        if group is None:
+            pytest.skip("no cgroup2 with the hugetlb controller here")
+
     def become():
         place.enter()
+        if group:
+            with open(group, "w", encoding="ascii") as processes:
+                processes.write(str(os.getpid()))
         if who == "nobody":
             os.setgroups([])
             os.setgid(NOBODY)
@@ -122,13 +150,15 @@ def test_auto_falls_back_to_the_stream_engine_and_says_why(server_program, place
 
     notify = programs.NotifySocket()
     cleanup.callback(notify.close)
-    memory = () if who == "nobody" else ("--packet-memory-mib", "60000")
+    memory = {"nobody": (), "no_hugepages": ("--packet-memory-mib", "60000"),
+              "none_for_the_flow_table": site.PACKET_FRUGAL}[who]
     relay = programs.Process([server_program, *programs.own_id(), "--engine", "auto", "--packet-port", f"af_packet:nic0{ADDRESS}",
                               *memory], {"NOTIFY_SOCKET": notify.name}, prepare=become)
     cleanup.callback(relay.kill)
     traffic.eventually(lambda: "READY=1" in notify.poll(0.05), 15, relay.tail())
     line = relay.wait_for_log(r".*(?i:warning).*packet engine.*").group(0)
     assert "stream" in line
+    assert ("packet-max-flows" in line) == (who == "none_for_the_flow_table"), line
     with place.inside():
         tunnel = protocol.open_upstream(("127.0.0.1", 7835))
         cleanup.callback(tunnel.close)

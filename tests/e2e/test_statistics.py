@@ -220,7 +220,8 @@ def test_what_is_no_whole_segment_is_refused_by_name(start_relay, watch, tmp_pat
 
 def ended(program, *arguments, prefix=()):
     """The one error line of a relay that does not start."""
-    done = subprocess.run([*prefix, program, *programs.own_id(), *arguments], capture_output=True, text=True, timeout=20, check=False,
+    identity = () if "--server-id" in arguments else programs.own_id()
+    done = subprocess.run([*prefix, program, *identity, *arguments], capture_output=True, text=True, timeout=20, check=False,
                           env=programs.clean_environment())
     lines = [line for line in done.stderr.splitlines() if " error " in line]
     assert done.returncode == 1 and len(lines) == 1, done.stderr

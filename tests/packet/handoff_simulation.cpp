@@ -216,6 +216,9 @@ void World::handle(const Event& event) {
             slow_path_->from_kernel(event.index, event.packet->view(), now_);
             pool_.give(event.packet);
             return;
+        case Kind::close_sockets:
+            close_now();
+            break;
         case Kind::flow_event:
             slow_path_->flow_event(static_cast<FlowIndex>(event.word),
                                    static_cast<std::uint32_t>(event.word >> 32U), now_);

@@ -91,8 +91,8 @@ TEST_F(SlowPathTest, AWindowThatIsSmallBesideTheOtherLegsScaleStaysOnTheStreamEn
              Case{14, 2 * (16'384 + segment_bytes) - 1, false},
              Case{7, 0, false},
          }) {
-        for (const auto& [receiver, sender] : {std::pair{visitor_socket, client_socket},
-                                              std::pair{client_socket, visitor_socket}}) {
+        for (const auto& [receiver, sender] :
+             {std::pair{visitor_socket, client_socket}, std::pair{client_socket, visitor_socket}}) {
             SetUp();
             host.sockets[sender].snapshot.own_window_scale = scale;
             for (const int socket : {visitor_socket, client_socket}) {
@@ -174,6 +174,56 @@ TEST_F(SlowPathTest, FramesThatWereOnTheirWayAreReplayedAndTheKernelsAreDropped)
     kernel_in(to_client(client_next), 1);
     EXPECT_THAT(host.wire, IsEmpty());
     EXPECT_EQ(count(Counter::frames_from_kernel_dropped_total), 2U);
+}
+
+// Where a SYN-ACK was seen, the kernel need not be asked where the connection's numbers begin.
+TEST_F(SlowPathTest, TheOriginIsKnownFromTheSynAckToTheFirstSegment) {
+    Segment greeting = segment_to_peer(visitor_key);
+    greeting.flags = tcp_syn | tcp_ack;
+    greeting.sequence = to_visitor_next - 1;
+    greeting.acknowledgement = visitor_next;
+    greeting.options = usual_timestamps(600, 1);
+    kernel_in(build(greeting));
+    for (const int socket : {visitor_socket, client_socket}) {
+        host.sockets[socket].snapshot.timestamps = true;
+    }
+    host.sockets[client_socket].snapshot.own_timestamp = 700'000;
+    wire_in(from_visitor(visitor_next, "", tcp_ack, usual_timestamps(500, 650)));
+    wire_in(from_client(client_next, "", tcp_ack, usual_timestamps(90, 1)), 1);
+    open();
+    const auto& origin = host.sockets[visitor_socket].origin;
+    ASSERT_TRUE(origin);
+    EXPECT_EQ(origin->first_sequence, to_visitor_next);
+    EXPECT_EQ(origin->first_acknowledgement, visitor_next);
+    EXPECT_FALSE(host.sockets[client_socket].origin) << "no SYN-ACK was seen there";
+    // Nor is it asked for its clock: the visitor has seen 650.
+    const auto direction = table->find(client_key);
+    ASSERT_TRUE(direction);
+    EXPECT_EQ(table->direction(*direction).timestamp_delta, 650U - 90U);
+}
+
+TEST_F(SlowPathTest, ALegThatBeganLaterHasNoOrigin) {
+    Segment greeting = segment_to_peer(visitor_key);
+    greeting.flags = tcp_syn | tcp_ack;
+    greeting.sequence = to_visitor_next - 1;
+    greeting.acknowledgement = visitor_next - 10;  // ten bytes passed while nobody looked
+    kernel_in(build(greeting));
+    make_legs();
+    open();
+    EXPECT_EQ(count(Counter::handoffs_total), 1U);
+    EXPECT_FALSE(host.sockets[visitor_socket].origin);
+}
+
+TEST_F(SlowPathTest, SocketsAreClosedBeforeTheKernelHearsOfTheirTuplesAgain) {
+    const FlowIndex flow = splice();
+    auto& cold = table->cold(flow);
+    cold.fin_acknowledged[0] = 1;
+    cold.fin_acknowledged[1] = 1;
+    slow->flow_event(flow, cold.generation.load(), now);
+    host.calls.clear();
+    wire_in(from_visitor(visitor_next + 1'000'000, "", tcp_syn));
+    EXPECT_THAT(host.calls, ElementsAre("close now"));
+    EXPECT_EQ(host.kernel.size(), 1U);
 }
 
 // ---- Draining
@@ -436,6 +486,12 @@ TEST_F(SlowPathTest, APeerThatTheTableHasNoRoomToRememberIsNotSpliced) {
     table = FlowTable::make(meagre, 4, 1, 7).value();
     slow = std::make_unique<SlowPath>(host, *table, *counters, *histograms, *rows, options);
     slow->open_tunnel(1, tunnel_port, limits);
+    // The first piece of memory is there from the start; others fill it.
+    for (std::uint8_t other = 0; other < meagre.granule_bytes() / sizeof(Adjacency); ++other) {
+        std::array<std::byte, 14> header{};
+        header[5] = static_cast<std::byte>(other);
+        ASSERT_TRUE(table->adjacency(header, 7));
+    }
     meagre.exhausted = true;
     make_legs();
     open();

@@ -81,6 +81,7 @@ SocketSnapshot SimulatedKernel::snapshot(int descriptor, Nanoseconds now) {
     const KernelSocket& known = socket(descriptor);
     const PeerScenario& scenario = scenario_->peers[known.leg];
     return {.established = known.established(),
+            .unacknowledged = known.tcp.unacknowledged_bytes() != 0,
             .snd_nxt = known.tcp.end_of_data(),
             .rcv_nxt = known.tcp.receive_next(),
             .peer_window_bytes = known.tcp.send_window(),

@@ -415,7 +415,8 @@ bool World::set_repair(int socket, RepairMode mode) {
     return true;
 }
 
-std::expected<SocketSnapshot, int> World::snapshot(int socket) {
+std::expected<SocketSnapshot, int> World::snapshot(int socket,
+                                                   const std::optional<SocketOrigin>& origin) {
     kernel_runs();
     if (std::cmp_equal(kernel_.socket(socket).leg, scenario_.failed_snapshot)) {
         return std::unexpected(EPERM);
@@ -423,12 +424,28 @@ std::expected<SocketSnapshot, int> World::snapshot(int socket) {
     if (!kernel_.socket(socket).in_repair) {
         fail("state was read outside of repair");
     }
-    return kernel_.snapshot(socket, now_);
+    SocketSnapshot state = kernel_.snapshot(socket, now_);
+    if (origin) {  // counted from there, and no clock
+        const TcpModel& tcp = kernel_.socket(socket).tcp;
+        state.snd_nxt = origin->first_sequence + tcp.acknowledged_count();
+        state.rcv_nxt = origin->first_acknowledgement + tcp.received_count();
+        state.own_timestamp = 0;
+    }
+    return state;
 }
 
+// The real host closes several at once, some time later.
 void World::close_silently(int socket) {
     kernel_runs();
-    kernel_.close_silently(socket);
+    closing_.push_back(socket);
+    events_.push(now_ + chance_.between<Nanoseconds>(0, 20 * millisecond_ns), Kind::close_sockets);
+}
+
+void World::close_now() {
+    for (const int socket : closing_) {
+        kernel_.close_silently(socket);
+    }
+    closing_.clear();
 }
 
 void World::to_stream(std::uint32_t slot, abi::PairRequest&& request, abi::StreamReason reason) {

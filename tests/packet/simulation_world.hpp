@@ -115,8 +115,10 @@ class World final : private SlowPathHost, private KernelOutput {
     std::expected<std::size_t, int> move_unread(int from, int to) override;
     std::expected<std::size_t, int> send(int socket, std::span<const std::byte> bytes) override;
     bool set_repair(int socket, RepairMode mode) override;
-    std::expected<SocketSnapshot, int> snapshot(int socket) override;
+    std::expected<SocketSnapshot, int> snapshot(int socket,
+                                                const std::optional<SocketOrigin>& origin) override;
     void close_silently(int socket) override;
+    void close_now() override;
     void to_stream(std::uint32_t slot, abi::PairRequest&& request,
                    abi::StreamReason reason) override;
     void ended(const abi::PairEnded& event) override;
@@ -185,6 +187,7 @@ class World final : private SlowPathHost, private KernelOutput {
     Nanoseconds finished_at_{never};
     int ends_{0};
     bool went_to_stream_{false};
+    std::vector<int> closing_;  // sockets of a finished hand-off that still exist
     abi::PairEnded end_;
 };
 

@@ -51,7 +51,8 @@ struct FakeSocket {
     std::size_t unread{0};
     std::size_t unacknowledged{0};
     SocketSnapshot snapshot;
-    bool gone{false};  // key_of fails
+    std::optional<SocketOrigin> origin{};  // given with the latest snapshot
+    bool gone{false};                      // key_of fails
     bool refuses_repair{false};
     bool fails_snapshot{false};
     bool in_repair{false};
@@ -109,9 +110,12 @@ class FakeHost final : public SlowPathHost {
         sockets[socket].in_repair = mode == RepairMode::on;
         return true;
     }
-    std::expected<SocketSnapshot, int> snapshot(int socket) override {
+    std::expected<SocketSnapshot, int> snapshot(
+        int socket, const std::optional<SocketOrigin>& origin) override {
         calls.push_back("snapshot " + std::to_string(socket));
         FakeSocket& known = sockets[socket];
+        known.origin = origin;
+        known.snapshot.unacknowledged = known.unacknowledged != 0;
         if (!known.unread_after_snapshots.empty()) {
             known.unread += known.unread_after_snapshots.front();
             known.unread_after_snapshots.pop_front();
@@ -123,6 +127,7 @@ class FakeHost final : public SlowPathHost {
         calls.push_back("close " + std::to_string(socket));
         sockets[socket].closed = true;
     }
+    void close_now() override { calls.push_back("close now"); }
     void to_stream(std::uint32_t slot, abi::PairRequest&& request,
                    abi::StreamReason reason) override {
         EXPECT_EQ(slot, pair_slot);

@@ -121,6 +121,13 @@ class TcpModel {
         return initial_peer_sequence_ + 1 + static_cast<std::uint32_t>(received_.size()) +
                (fin_received_ ? 1U : 0U);
     }
+    // What TCP_INFO counts: neither SYN, but a FIN.
+    [[nodiscard]] std::uint32_t acknowledged_count() const {
+        return unacknowledged_ - (settings_.initial_sequence + 1);
+    }
+    [[nodiscard]] std::uint32_t received_count() const {
+        return receive_next() - (initial_peer_sequence_ + 1);
+    }
     [[nodiscard]] std::uint32_t clock(base::Nanoseconds now) const {
         return settings_.clock_offset + static_cast<std::uint32_t>(now / base::millisecond_ns);
     }
