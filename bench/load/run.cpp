@@ -112,7 +112,7 @@ void Run::report_progress() const {
 std::uint64_t Run::total(Counter Live::* counter) const {
     std::uint64_t sum = 0;
     for (const auto& part : parts_) {
-        sum += (part.get()->live.*counter).get();
+        sum += (part->live.*counter).get();
     }
     return sum;
 }
