@@ -112,7 +112,8 @@ def command_run(chosen):
         return status
     if not any(one["metrics"] for one in result["samples"]) and not result["external"]:
         return 3
-    return 1 if document.failures(result) else 0
+    broken = any(one["exit_status"] for one in result["external"].values())
+    return 1 if broken or document.failures(result) else 0
 
 
 def _measure(work):

@@ -109,7 +109,7 @@ def figures(result):
                 rows += _row(result, work, metric, ours, columns)
     rows.sort(key=lambda row: row[0], reverse=True)
     parts = [about(result), table.markdown([head, *(cells for _, cells in rows)])]
-    parts += [*balance(result), half_close_sentence(result)]
+    parts += [*balance(result, named=False), half_close_sentence(result)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -165,8 +165,8 @@ def _best(result, work, metric, targets_):
     return "ours" if best.startswith("ours") else f"**{NAMES.get(best, best)}**"
 
 
-def balance(result):
-    """How often we win, lose, and cannot tell, over all figures of all works."""
+def balance(result, named=True):
+    """How often we win, lose, and cannot tell, over all figures of all works; by name if wished."""
     for us in (OURS[0], WITH_RUST_CLIENT):
         for reference in plan.REFERENCES:
             by = {}
@@ -177,17 +177,17 @@ def balance(result):
                     if said.ratio and said.verdict != "unknown":
                         by.setdefault(said.verdict, []).append(f"{work} {METRICS[metric].unit}")
             if by:
-                yield _balance_sentence(us, reference, by)
+                yield _balance_sentence(us, reference, by, named)
 
 
-def _balance_sentence(us, reference, by):
+def _balance_sentence(us, reference, by, named):
     subject = "Ours" if us == OURS[0] else "Ours with the Rust client"
     losses = by.get("worse", [])
-    named = f" ({'; '.join(losses)})" if losses else ""
+    which = f" ({'; '.join(losses)})" if losses and named else ""
     return (
-        f"{subject} against {NAMES.get(reference, reference)}, over all figures of "
-        f"`bench/README.md`: better in {len(by.get('better', []))}, "
-        f"**worse in {len(losses)}**{named}, within noise in {len(by.get('same', []))}, "
+        f"{subject} against {NAMES.get(reference, reference)}, over all figures"
+        f"{'' if named else ' of `bench/README.md`'}: better in {len(by.get('better', []))}, "
+        f"**worse in {len(losses)}**{which}, within noise in {len(by.get('same', []))}, "
         f"too noisy to tell in {len(by.get('noisy', []))}."
     )
 
@@ -207,7 +207,7 @@ def half_close_sentence(result):
 
 def comparison(result):
     """The tables of bench/README.md: every work, every target, every figure."""
-    parts = [about(result)]
+    parts = [about(result), *balance(result), half_close_sentence(result)]
     for work in findings.measured_works(result):
         planned = document.work(result, work)
         words = " ".join(map(str, planned["load"]))
@@ -222,7 +222,7 @@ def comparison(result):
         f"Failed: {work}, {target}, {len(said)} times: {said[0]}"
         for (work, target), said in failed.items()
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _sorted(result, work, rows):

@@ -170,7 +170,9 @@ class Programs:
 
     def missing(self, needs):
         return [
-            f"{name} ({self.paths[name]})" for name in needs if not os.path.exists(self.paths[name])
+            f"{name} ({self.paths[name]})"
+            for name in needs
+            if not os.access(self.paths[name], os.R_OK if name == "nginx-stream" else os.X_OK)
         ]
 
     def versions(self):
@@ -184,7 +186,7 @@ class Programs:
         }
         found = {}
         for relay, program in ask.items():
-            if os.path.exists(self[program]):
+            if os.access(self[program], os.X_OK):
                 option = "-v" if relay in ("nginx", "haproxy") else "--version"
                 done = subprocess.run(
                     [self[program], option], capture_output=True, text=True, timeout=10, check=False

@@ -173,9 +173,7 @@ class Runner:
             self._skip(work.scenario, work, f"{program} is not there")
             return
         output = os.path.join(os.path.dirname(os.path.abspath(self.path)), work.scenario)
-        # One takes the name of the file, the other adds the ending itself.
-        ending = ".json" if work.scenario == "micro" else ""
-        command = [program, "--output", output + ending]
+        command = [program, "--output", output]
         if self.result["options"].get("quick"):
             command.append("--quick")
         say(f"{work.name}: {' '.join(command)}")

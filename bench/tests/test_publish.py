@@ -62,7 +62,8 @@ def test_losing_rows_are_marked_and_stand_first():
     rows = [line for line in text.splitlines() if line.startswith("| 1 bulk")]
     assert "**1.50 loses**" in rows[0] and "**frp**" in rows[0] and "up" in rows[0]
     assert "0.501 wins" in rows[1]
-    assert "worse in 1** (bulk-up-1 CPU s/GB)" in text
+    assert "**worse in 1**, within" in text
+    assert "**worse in 1** (bulk-up-1 CPU s/GB)" in publish.comparison(result)
 
 
 def test_lost_answers_are_said():

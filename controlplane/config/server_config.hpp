@@ -101,6 +101,10 @@ struct ServerConfig {
     std::uint32_t visitor_log_rate = 10;     // R; lines per second, 0 = none
     bool color = true;                       // false when NO_COLOR is set and not empty
 
+    // Operation
+    std::string control_socket = "auto";  // a path, "off", or "auto"
+    std::optional<std::string> control_socket_group;
+
     // Identity
     std::string server_id = "default";  // only a label, in log lines and metrics
     // Refused when set until the relay has a backend link, so always empty in a loaded one.

@@ -423,6 +423,25 @@ Table log_keys() {
     };
 }
 
+Table operation_keys() {
+    constexpr std::string_view group = "Operation";
+    return {
+        {{.group = group,
+          .name = "control-socket",
+          .help =
+              "Unix socket for borectl's commands, mode 0660: a path or off; auto = SERVER_ID.sock "
+              "in $RUNTIME_DIRECTORY, /run/bore or $XDG_RUNTIME_DIR/bore, where one can be "
+              "written.",
+          .placeholder = "PATH|off|auto"},
+         field_of<ServerConfig, &ServerConfig::control_socket>},
+        {{.group = group,
+          .name = "control-socket-group",
+          .help = "Group whose members may send commands; none = the relay's own group.",
+          .placeholder = "GROUP"},
+         field_of<ServerConfig, &ServerConfig::control_socket_group>},
+    };
+}
+
 Table identity_keys() {
     constexpr std::string_view group = "Identity";
     return {
@@ -454,9 +473,10 @@ Table identity_keys() {
 const Table& server_keys() {
     static const Table table = [] {
         Table all;
-        for (const Table& part : {port_keys(), address_keys(), authentication_keys(),
-                                  network_keys(), limit_keys(), time_keys(), engine_keys(),
-                                  packet_keys(), statistics_keys(), log_keys(), identity_keys()}) {
+        for (const Table& part :
+             {port_keys(), address_keys(), authentication_keys(), network_keys(), limit_keys(),
+              time_keys(), engine_keys(), packet_keys(), statistics_keys(), log_keys(),
+              operation_keys(), identity_keys()}) {
             std::ranges::copy(part, std::back_inserter(all));
         }
         return all;

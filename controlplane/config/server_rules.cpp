@@ -34,6 +34,7 @@ class Rules {
         check_workers();
         check_packet();
         check_server_id();
+        check_control_socket();
         const bool backend_asked_for = refuse_backend();
         check_authentication(backend_asked_for);
     }
@@ -78,6 +79,7 @@ class Rules {
     void check_below(std::string_view smaller, std::uint32_t smaller_value, std::string_view larger,
                      std::uint32_t larger_value);
     void check_server_id();
+    void check_control_socket();
     bool refuse_backend();
     void check_authentication(bool backend_asked_for);
     [[nodiscard]] std::string backend_looking_variables() const;
@@ -270,6 +272,21 @@ void Rules::check_server_id() {
                "must be 1 to " + std::to_string(max_server_id_size_bytes) +
                    " letters, digits, dots, dashes and underscores",
                "use a name such as server-us-east-1");
+    }
+}
+
+void Rules::check_control_socket() {
+    constexpr std::size_t max_size_bytes = 103;  // of sun_path, see command/socket_path.hpp
+    const std::string& path = config_.control_socket;
+    if (path == "auto" || path == "off") {
+        return;
+    }
+    if (path.empty() || path.front() != '/' || path.back() == '/' || path.size() > max_size_bytes ||
+        path.find('\0') != std::string::npos) {
+        refuse(described("control-socket"),
+               "must be auto, off, or a path that begins with / and has at most " +
+                   std::to_string(max_size_bytes) + " bytes",
+               "use a path such as /run/bore/relay.sock");
     }
 }
 

@@ -31,6 +31,8 @@ namespace {
 
 constexpr std::string_view shutting_down_text =
     "this relay is shutting down; try again later or use another relay";
+constexpr std::string_view drained_text =
+    "this relay takes no new tunnels at present; try again later or use another relay";
 
 std::string_view to_string(CloseReason reason) {
     switch (reason) {
@@ -322,12 +324,15 @@ awaitable<protocol::Verdict> ControlConnection::judge() {
 }
 
 awaitable<void> ControlConnection::open_tunnel(const Step& step) {
-    std::expected<void, std::string> opened = std::unexpected(std::string(shutting_down_text));
-    if (!port_.draining()) {
+    if (port_.admission() == Admission::open) {
         co_await contest_port(step.port);
         if (aborted_) {
             co_return;
         }
+    }
+    std::expected<void, std::string> opened = std::unexpected(
+        std::string(port_.admission() == Admission::drained ? drained_text : shutting_down_text));
+    if (port_.admission() == Admission::open) {
         opened = port_.tunnels().open(
             step.port,
             TunnelClient{

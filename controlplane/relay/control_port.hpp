@@ -21,6 +21,13 @@
 
 namespace bore::relay {
 
+// What becomes of new tunnels.
+enum class Admission : std::uint8_t {
+    open,
+    drained,   // refused until an operator undoes it
+    stopping,  // refused: the relay ends
+};
+
 class ControlPort final : public Listener::Handler {
   public:
     ControlPort(const Context& context, Sources& sources, Tunnels& tunnels, Pairs& pairs)
@@ -31,8 +38,8 @@ class ControlPort final : public Listener::Handler {
     // Binds all addresses; the error is a sentence for the operator.
     [[nodiscard]] std::expected<void, std::string> listen();
     void start();
-    // From now on Hello is refused; claims are served as before.
-    void refuse_tunnels() { draining_ = true; }
+    // Whether Hello is refused from now on; claims are served in any case.
+    void set_admission(Admission admission) { admission_ = admission; }
     void close_listeners();
     // Ends the handshakes that are under way.
     void abort_connections();
@@ -46,7 +53,7 @@ class ControlPort final : public Listener::Handler {
     [[nodiscard]] Sources& sources() { return sources_; }
     [[nodiscard]] Tunnels& tunnels() { return tunnels_; }
     [[nodiscard]] Pairs& pairs() { return pairs_; }
-    [[nodiscard]] bool draining() const { return draining_; }
+    [[nodiscard]] Admission admission() const { return admission_; }
     // One read's place; what must outlive a wait is copied out of it.
     [[nodiscard]] std::array<char, abi::max_left_over_bytes>& scratch() { return scratch_; }
 
@@ -55,7 +62,7 @@ class ControlPort final : public Listener::Handler {
     Sources& sources_;
     Tunnels& tunnels_;
     Pairs& pairs_;
-    bool draining_{false};
+    Admission admission_{Admission::open};
     std::vector<Descriptor> bound_;
     std::vector<std::shared_ptr<Listener>> listeners_;
     std::vector<std::shared_ptr<ControlConnection>> fresh_;  // of the present burst

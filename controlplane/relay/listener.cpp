@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "controlplane/relay/sockets.hpp"
+
 namespace bore::relay {
 
 Listener::Listener(boost::asio::io_context& io, Timers& timers, abi::ControlCounters& counters,
@@ -19,6 +21,33 @@ void Listener::resume() {
     }
 }
 
+// A listening socket that is shut down falls back to being bound, connections in its backlog are
+// reset, and listen(2) makes it what it was (tcp_disconnect() in the kernel).
+void Listener::shut() {
+    if (handler_ == nullptr || shut_) {
+        return;
+    }
+    shut_ = true;
+    timers_.cancel(rest_timer_);
+    boost::system::error_code ignored;
+    socket_.cancel(ignored);
+    ::shutdown(socket_.native_handle(), SHUT_RD);
+}
+
+std::expected<void, int> Listener::reopen() {
+    if (handler_ == nullptr || !shut_) {
+        return {};
+    }
+    if (::listen(socket_.native_handle(), listen_backlog) != 0) {
+        return std::unexpected(errno);
+    }
+    shut_ = false;
+    if (!paused_) {
+        wait();
+    }
+    return {};
+}
+
 void Listener::close() {
     if (handler_ != nullptr) {
         handler_ = nullptr;
@@ -29,7 +58,7 @@ void Listener::close() {
 }
 
 void Listener::wait() {
-    if (waiting_) {
+    if (waiting_ || shut_) {
         return;
     }
     waiting_ = true;
@@ -37,7 +66,12 @@ void Listener::wait() {
     socket_.async_wait(boost::asio::posix::descriptor_base::wait_read,
                        [self = shared_from_this()](const boost::system::error_code& error) {
                            self->waiting_ = false;
-                           if (!error && self->handler_ != nullptr && !self->paused_) {
+                           if (self->handler_ == nullptr || self->paused_ || self->shut_) {
+                               return;
+                           }
+                           if (error) {
+                               self->wait();  // shut and opened again since
+                           } else {
                                self->accept_burst();
                            }
                        });

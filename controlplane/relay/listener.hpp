@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <expected>
 #include <memory>
 
 #include <sys/socket.h>
@@ -51,6 +52,10 @@ class Listener : public std::enable_shared_from_this<Listener> {
 
     void start() { wait(); }
     void resume();
+    // Nobody can connect from now on, and the port stays taken.
+    void shut();
+    // Undoes it; errno where that is not possible.
+    [[nodiscard]] std::expected<void, int> reopen();
     void close();
 
   private:
@@ -68,6 +73,7 @@ class Listener : public std::enable_shared_from_this<Listener> {
     int single_bursts_left_{0};
     bool waiting_{false};
     bool paused_{false};
+    bool shut_{false};
     Timer rest_timer_{Timer::calling<&Listener::rested>(this)};
 };
 

@@ -17,6 +17,7 @@
 #include "controlplane/relay/engine_choice.hpp"
 #include "controlplane/relay/log.hpp"
 #include "controlplane/relay/server.hpp"
+#include "controlplane/relay/socket_file.hpp"
 #include "dataplane/abi/limits.hpp"
 #include "dataplane/abi/statistics.hpp"
 
@@ -55,16 +56,17 @@ void log_limit(relay::Log& log, const relay::DescriptorLimit& limit,
     }
 }
 
-std::optional<config::ServerConfig> reload(config::LoadedServer& running, Arguments arguments,
-                                           relay::Log& log) {
+relay::Reloaded reload(config::LoadedServer& running, Arguments arguments, relay::Log& log) {
+    relay::Reloaded result;
     auto reloaded =
         config::reload_server_config(running, arguments, config::environment_of_process(environ),
                                      config::file_reader_of_process(config::Pipes::refuse));
     if (!reloaded) {
         for (const config::ConfigError& error : reloaded.error()) {
-            log.error("configuration not reloaded: " + error.to_string());
+            result.errors.push_back(error.to_string());
+            log.error("configuration not reloaded: " + result.errors.back());
         }
-        return std::nullopt;
+        return result;
     }
     for (const std::string& warning : reloaded->next.warnings) {
         log.warning(warning);
@@ -77,7 +79,11 @@ std::optional<config::ServerConfig> reload(config::LoadedServer& running, Argume
     }
     log.info("configuration reloaded", {{"changed", reloaded->changed.size()}});
     running = std::move(reloaded->next);
-    return running.config;
+    result.config = running.config;
+    result.changed = std::move(reloaded->changed);
+    result.needs_restart = std::move(reloaded->needs_restart);
+    result.warnings = running.warnings;
+    return result;
 }
 
 std::expected<abi::Statistics, std::string> make_statistics(const config::ServerConfig& config,
@@ -97,6 +103,15 @@ std::expected<abi::Statistics, std::string> make_statistics(const config::Server
                 .directory = ""});
 }
 
+// The configuration in force, with the place that `auto` found for the control socket: borectl
+// finds it there.
+std::string configuration_text(const config::LoadedServer& loaded,
+                               const std::string& control_socket) {
+    config::LoadedServer in_force = loaded;
+    in_force.config.control_socket = control_socket;
+    return config::print_server_config(in_force);
+}
+
 // What readers of the statistics see besides the counters.
 void describe(abi::Statistics& statistics, const config::LoadedServer& loaded,
               const std::string& engine) {
@@ -108,7 +123,6 @@ void describe(abi::Statistics& statistics, const config::LoadedServer& loaded,
     abi::set_text(identity.version, BORE_VERSION);
     abi::set_text(identity.engine, engine);
     statistics.describe(identity);
-    statistics.set_configuration(config::print_server_config(loaded));
     for (std::uint32_t port = 0; port < statistics.packet_shape().port_count; ++port) {
         statistics.describe_port(port, loaded.config.packet_ports[port].device);
     }
@@ -135,14 +149,21 @@ int run(config::LoadedServer loaded, Arguments arguments) {
     const relay::DescriptorLimit limit =
         relay::raise_descriptor_limit(loaded.config.max_open_files);
     log_limit(log, limit, loaded.config, worker_count);
-    // 3. Ports of the packet engine, where it is to run
+    // 3. Control socket, as long as this process may still give it to a group
+    auto control_socket =
+        relay::open_control_socket(loaded.config, config::environment_of_process(environ), log);
+    if (!control_socket) {
+        log.error(control_socket.error());
+        return 1;
+    }
+    // 4. Ports of the packet engine, where it is to run
     auto opened = relay::open_packet_ports(loaded.config, log);
     if (!opened) {
         log.error(opened.error());
         return 1;
     }
     std::optional<relay::PacketParts>& parts = *opened;
-    // 4. Counters
+    // 5. Counters
     auto made = make_statistics(loaded.config, worker_count, parts ? &*parts : nullptr);
     if (!made) {
         log.error(made.error());
@@ -150,7 +171,7 @@ int run(config::LoadedServer loaded, Arguments arguments) {
     }
     abi::Statistics& statistics = *made;
     log.count_dropped_in(statistics.control());
-    // 5. Engine
+    // 6. Engine
     abi::TunnelTable tunnels(statistics.tunnel_capacity());
     auto engine = relay::make_engine(loaded.config, worker_count, parts ? &*parts : nullptr,
                                      statistics, tunnels);
@@ -159,18 +180,26 @@ int run(config::LoadedServer loaded, Arguments arguments) {
         return 1;
     }
     log.info((*engine)->description());
+    const auto publish_configuration = [&] {
+        statistics.set_configuration(
+            configuration_text(loaded, *control_socket ? (*control_socket)->path() : "off"));
+    };
     describe(statistics, loaded, (*engine)->description());
-    // 6. Control plane
+    publish_configuration();
+    // 7. Control plane
     relay::Server server(loaded.config,
                          {.engine = **engine,
                           .statistics = statistics,
                           .log = log,
                           .descriptor_limit = limit.count,
-                          .reload = [&] {
-                              auto next = reload(loaded, arguments, log);
-                              statistics.set_configuration(config::print_server_config(loaded));
-                              return next;
-                          }});
+                          .reload =
+                              [&] {
+                                  auto reloaded = reload(loaded, arguments, log);
+                                  publish_configuration();
+                                  return reloaded;
+                              },
+                          .version = BORE_VERSION,
+                          .control_socket = *control_socket ? &**control_socket : nullptr});
     if (auto listening = server.listen(); !listening) {
         log.error(listening.error());
         return 1;
@@ -188,6 +217,7 @@ int run(config::LoadedServer loaded, Arguments arguments) {
                            {"max_port", loaded.config.max_port},
                            {"authentication", loaded.config.secret ? "secret" : "open"},
                            {"server_id", loaded.config.server_id},
+                           {"control_socket", *control_socket ? (*control_socket)->path() : "off"},
                            {"version", BORE_VERSION}});
     hold_signals(SIG_UNBLOCK);
     server.run();

@@ -114,6 +114,11 @@ bool Pairs::claim(const Claim& claim, Descriptor& client) {
     return true;
 }
 
+void Pairs::cut(Tunnel& tunnel) {
+    pending_.drop_of(tunnel);
+    context_.engine.close_pairs_of(tunnel.index());
+}
+
 // ---- The engine's reports
 
 void Pairs::watch_engine() {

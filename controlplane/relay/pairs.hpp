@@ -49,6 +49,8 @@ class Pairs final : public PendingVisitors::Handler {
     // or one that only an authenticated Accept can touch.
     bool reset_visitor(const protocol::Uuid& id);
     void drop_pending() { pending_.drop_all(); }
+    // Visitors that wait are closed, pairs reset; their ends are reported as usual.
+    void cut(Tunnel& tunnel);
     // Takes in what the engine has to report; true when it was something.
     bool collect_ended();
 

@@ -1,6 +1,8 @@
 // The table and its expiry.
 #include "controlplane/relay/pending_visitors.hpp"
 
+#include <vector>
+
 #include "dataplane/base/check.hpp"
 
 namespace bore::relay {
@@ -40,6 +42,18 @@ void PendingVisitors::expire(protocol::Uuid id) {
 void PendingVisitors::drop_all() {
     while (!visitors_.empty()) {
         expire(visitors_.begin()->first);
+    }
+}
+
+void PendingVisitors::drop_of(const Tunnel& tunnel) {
+    std::vector<protocol::Uuid> theirs;
+    for (const auto& [id, entry] : visitors_) {
+        if (entry.visitor.tunnel == &tunnel) {
+            theirs.push_back(id);
+        }
+    }
+    for (const protocol::Uuid& id : theirs) {
+        expire(id);
     }
 }
 

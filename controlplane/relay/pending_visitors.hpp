@@ -44,6 +44,7 @@ class PendingVisitors {
     [[nodiscard]] std::optional<Visitor> take(const protocol::Uuid& id);
     // All of them, at the end of a drain.
     void drop_all();
+    void drop_of(const Tunnel& tunnel);
 
     [[nodiscard]] std::size_t size() const { return visitors_.size(); }
 

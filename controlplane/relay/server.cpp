@@ -43,6 +43,9 @@ Server::Server(const config::ServerConfig& config, Parts parts)
       signals_(io_, SIGTERM, SIGINT) {
     signals_.add(SIGHUP);
     signals_.add(SIGUSR1);
+    if (parts_.control_socket != nullptr) {
+        control_socket_.emplace(io_, timers_, *parts_.control_socket, commands_);
+    }
     context_.counters.set(ControlCounter::tunnels_allowed, policy_.config.max_tunnels);
 }
 
@@ -50,11 +53,14 @@ void Server::run() {
     watch_signals();
     pairs_.start();
     control_port_.start();
+    if (control_socket_) {
+        control_socket_->start();
+    }
     tick();
     if (service_manager_.watchdog_timeout()) {
         feed_watchdog();
     }
-    service_manager_.ready("listening on port " + std::to_string(policy_.config.control_port));
+    service_manager_.ready(status());
     io_.run();
 }
 
@@ -101,7 +107,8 @@ void Server::drain() {
                                  {"tunnels", tunnels_.live_count()},
                                  {"pairs", pairs_.live_count()},
                                  {"visitors_pending", pairs_.pending_count()}});
-    control_port_.refuse_tunnels();
+    timers_.cancel(held_timer_);
+    control_port_.set_admission(Admission::stopping);
     tunnels_.close_listeners();
     drain_step();
 }
@@ -134,6 +141,9 @@ void Server::stop() {
     tunnels_.end_all(TunnelEnd::shutdown);
     pairs_.drop_pending();
     pairs_.stop();
+    if (control_socket_) {
+        control_socket_->stop();
+    }
     boost::system::error_code ignored;
     signals_.cancel(ignored);
     timers_.stop();  // with it the loop runs out of work and run() returns
@@ -143,21 +153,91 @@ void Server::stop() {
          {"visitors_total", context_.counters.get(ControlCounter::visitors_accepted_total)}});
 }
 
+// ---- Held by an operator
+
+bool Server::hold(std::optional<std::uint32_t> deadline_s) {
+    if (draining_ || stopped_) {
+        return false;
+    }
+    timers_.cancel(held_timer_);
+    drain_deadline_ = 0;
+    control_port_.set_admission(Admission::drained);
+    tunnels_.shut_listeners();
+    if (deadline_s) {
+        drain_deadline_ = base::monotonic_now() + *deadline_s * base::second_ns;
+        timers_.arm(held_timer_, drain_deadline_);
+    }
+    service_manager_.ready(status());
+    parts_.log.info("drained by command: no new tunnels and visitors",
+                    {{"tunnels", tunnels_.live_count()}, {"pairs", pairs_.live_count()}});
+    return true;
+}
+
+std::optional<std::vector<std::uint16_t>> Server::unhold() {
+    if (draining_ || stopped_) {
+        return std::nullopt;
+    }
+    std::vector<std::uint16_t> lost;
+    if (control_port_.admission() == Admission::drained) {
+        timers_.cancel(held_timer_);
+        drain_deadline_ = 0;
+        control_port_.set_admission(Admission::open);
+        lost = tunnels_.reopen_listeners();
+        service_manager_.ready(status());
+        parts_.log.info("drain undone by command",
+                        {{"tunnels", tunnels_.live_count()}, {"ports_lost", lost.size()}});
+    }
+    return lost;
+}
+
+void Server::cut_held() {
+    parts_.log.info("deadline of the drain: cutting what is left",
+                    {{"pairs", pairs_.live_count()}, {"visitors_pending", pairs_.pending_count()}});
+    drain_deadline_ = 0;
+    pairs_.drop_pending();
+    tunnels_.for_each([this](Tunnel& tunnel) { pairs_.cut(tunnel); });
+}
+
+std::optional<base::Nanoseconds> Server::drain_left_ns() const {
+    if (drain_deadline_ == 0) {
+        return std::nullopt;
+    }
+    const base::Nanoseconds now = base::monotonic_now();
+    return drain_deadline_ > now ? drain_deadline_ - now : 0;
+}
+
+std::string Server::status() const {
+    const std::string port = "listening on port " + std::to_string(policy_.config.control_port);
+    return control_port_.admission() == Admission::drained ? port + ", drained by command" : port;
+}
+
 // ---- Reload
 
-void Server::reload() {
+Reloaded Server::reload() {
     service_manager_.reloading();
-    if (auto next = parts_.reload()) {
-        policy_ = Policy(*next);
+    Reloaded reloaded = parts_.reload();
+    if (reloaded.config) {
+        policy_ = Policy(*reloaded.config);
         context_.counters.set(ControlCounter::tunnels_allowed, policy_.config.max_tunnels);
         tunnels_.apply_limits();
-        parts_.log.configure({.level = next->log_level,
-                              .format = next->log_format,
-                              .visitor_lines_per_second = next->visitor_log_rate,
-                              .color = next->color});
+        configure_log();
         context_.counters.add(ControlCounter::reloads_total);
     }
-    service_manager_.ready("listening on port " + std::to_string(policy_.config.control_port));
+    service_manager_.ready(status());
+    return reloaded;
+}
+
+void Server::configure_log() {
+    const config::ServerConfig& config = policy_.config;
+    parts_.log.configure({.level = config.log_level,
+                          .format = config.log_format,
+                          .visitor_lines_per_second = config.visitor_log_rate,
+                          .color = config.color});
+}
+
+void Server::set_log_level(config::LogLevel level) {
+    policy_.config.log_level = level;
+    configure_log();
 }
 
 // ---- Signs of life

@@ -9,6 +9,8 @@
 //                    what is left is cut.
 //   a second one     stop now.
 //   SIGHUP           reload.       SIGUSR1  log all counters.
+// An operator's command can hold the relay, too: no new tunnels and visitors until it is undone.
+// That never ends the relay or a tunnel.
 #pragma once
 
 #include <cstdint>
@@ -17,14 +19,18 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 
+#include "controlplane/relay/commands.hpp"
 #include "controlplane/relay/context.hpp"
 #include "controlplane/relay/control_port.hpp"
+#include "controlplane/relay/control_socket.hpp"
 #include "controlplane/relay/pairs.hpp"
 #include "controlplane/relay/service_manager.hpp"
+#include "controlplane/relay/socket_file.hpp"
 #include "controlplane/relay/sources.hpp"
 #include "controlplane/relay/timers.hpp"
 #include "controlplane/relay/tunnels.hpp"
@@ -33,10 +39,18 @@
 
 namespace bore::relay {
 
+// What loading the configuration again gave; all of it was logged.
+struct Reloaded {
+    std::optional<config::ServerConfig> config;  // nothing when there were errors
+    std::vector<std::string> changed;            // names of keys
+    std::vector<std::string> needs_restart;
+    std::vector<std::string> warnings;
+    std::vector<std::string> errors;
+};
+
 class Server {
   public:
-    // Loads the configuration again; nothing when it has errors, which were logged.
-    using Reload = std::function<std::optional<config::ServerConfig>()>;
+    using Reload = std::function<Reloaded()>;
 
     struct Parts {
         abi::Engine& engine;
@@ -44,6 +58,8 @@ class Server {
         Log& log;
         std::uint64_t descriptor_limit;
         Reload reload;
+        std::string_view version;
+        const SocketFile* control_socket{nullptr};  // null: no commands; outlives the server
     };
 
     Server(const config::ServerConfig& config, Parts parts);
@@ -56,8 +72,28 @@ class Server {
     // What the signals do; on the loop's thread.
     void drain();
     void stop();
-    void reload();
+    Reloaded reload();
     void log_counters();
+
+    // What commands do; on the loop's thread. hold() and unhold() do nothing when the relay stops.
+    // With a deadline, pairs that outlive it are cut; the relay goes on.
+    bool hold(std::optional<std::uint32_t> deadline_s);
+    // Ports of tunnels that had to end because they could not be opened again.
+    std::optional<std::vector<std::uint16_t>> unhold();
+    void set_log_level(config::LogLevel level);  // until the next reload
+
+    [[nodiscard]] Admission admission() const { return control_port_.admission(); }
+    // Until pairs are cut, where that is to happen.
+    [[nodiscard]] std::optional<base::Nanoseconds> drain_left_ns() const;
+    [[nodiscard]] base::Nanoseconds uptime_ns() const {
+        return base::monotonic_now() - started_at_;
+    }
+    [[nodiscard]] std::string_view version() const { return parts_.version; }
+    [[nodiscard]] const config::ServerConfig& config() const { return policy_.config; }
+    [[nodiscard]] abi::Engine& engine() { return parts_.engine; }
+    [[nodiscard]] Log& log() { return parts_.log; }
+    [[nodiscard]] Tunnels& tunnels() { return tunnels_; }
+    [[nodiscard]] Pairs& pairs() { return pairs_; }
 
     // For tests that run it on a thread of their own: have the loop call `work`.
     void post(std::function<void()> work);
@@ -65,6 +101,9 @@ class Server {
   private:
     void watch_signals();
     void drain_step();
+    void cut_held();
+    void configure_log();
+    [[nodiscard]] std::string status() const;
     void tick();
     void feed_watchdog();
     [[nodiscard]] bool workers_alive() const;
@@ -82,7 +121,10 @@ class Server {
     ControlPort control_port_;
     ServiceManager service_manager_;
     boost::asio::signal_set signals_;
+    Commands commands_{*this};
+    std::optional<ControlSocket> control_socket_;
 
+    const base::Nanoseconds started_at_{base::monotonic_now()};
     bool draining_{false};
     bool engine_draining_{false};
     bool stopped_{false};
@@ -90,6 +132,7 @@ class Server {
     base::Nanoseconds workers_woken_at_{0};
     Timer tick_{Timer::calling<&Server::tick>(this)};
     Timer drain_timer_{Timer::calling<&Server::drain_step>(this)};
+    Timer held_timer_{Timer::calling<&Server::cut_held>(this)};
     Timer watchdog_{Timer::calling<&Server::feed_watchdog>(this)};
 };
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <span>
 #include <utility>
 
@@ -38,6 +39,8 @@ std::string_view to_string(TunnelEnd reason) {
             return "client vanished";
         case TunnelEnd::replaced:
             return "replaced by its client's new connection";
+        case TunnelEnd::killed:
+            return "ended by an operator";
         case TunnelEnd::shutdown:
             return "relay stops";
         case TunnelEnd::socket_error:
@@ -101,6 +104,24 @@ void Tunnel::close_listeners() {
         listener->close();
     }
     listeners_.clear();
+}
+
+void Tunnel::shut_listeners() {
+    for (const auto& listener : listeners_) {
+        listener->shut();
+    }
+}
+
+bool Tunnel::reopen_listeners() {
+    for (const auto& listener : listeners_) {
+        if (const auto reopened = listener->reopen(); !reopened) {
+            context_.log.warning("tunnel's port cannot be opened again",
+                                 {{"port", port_}, {"error", std::strerror(reopened.error())}});
+            end(TunnelEnd::socket_error);
+            return false;
+        }
+    }
+    return true;
 }
 
 void Tunnel::apply_timeouts() {

@@ -34,6 +34,7 @@ enum class TunnelEnd : std::uint8_t {
     client_reset,
     client_dead,  // acknowledges or reads nothing any more
     replaced,     // its client came back and asked for the port
+    killed,       // by an operator
     shutdown,     // the relay stops
     socket_error,
 };
@@ -65,6 +66,10 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
     void end(TunnelEnd reason);
     // Drain: no new visitors, but the client goes on with those it has.
     void close_listeners();
+    // The same for a while: the port stays the tunnel's. False: the port could not be opened again,
+    // and the tunnel has ended.
+    void shut_listeners();
+    bool reopen_listeners();
 
     // Reload: the timeouts of the configuration in force; the bandwidth stays.
     void apply_timeouts();
@@ -79,6 +84,9 @@ class Tunnel final : public Listener::Handler, public std::enable_shared_from_th
     void pair_ended();
 
     [[nodiscard]] std::uint32_t index() const { return index_; }
+    // How many tunnels the row has had, this one included. With the index it names the tunnel for
+    // as long as the relay runs.
+    [[nodiscard]] std::uint64_t generation() const { return row_.description.value().generation; }
     [[nodiscard]] std::uint16_t port() const { return port_; }
     [[nodiscard]] const TunnelClient& client() const { return client_; }
     [[nodiscard]] std::uint32_t pending_count() const { return pending_count_; }

@@ -121,6 +121,12 @@ std::shared_ptr<Tunnel> Tunnels::holder_of(std::uint16_t port) const {
     return found == by_port_.end() ? nullptr : rows_[found->second->index()];
 }
 
+std::shared_ptr<Tunnel> Tunnels::find(std::uint32_t index, std::uint64_t generation) const {
+    return index < rows_.size() && rows_[index] && rows_[index]->generation() == generation
+               ? rows_[index]
+               : nullptr;
+}
+
 void Tunnels::on_ended(Tunnel& tunnel) {
     const TunnelClient& client = tunnel.client();
     by_port_.erase(tunnel.port());
@@ -154,17 +160,34 @@ void Tunnels::forget_later(std::uint32_t index) {
 
 void Tunnels::apply_limits() {
     // Ended tunnels, too, as long as they have pairs: those are in no map of ports.
-    for (const auto& tunnel : rows_) {
-        if (tunnel) {
-            tunnel->apply_timeouts();
-        }
-    }
+    for_each([](Tunnel& tunnel) { tunnel.apply_timeouts(); });
 }
 
 void Tunnels::close_listeners() {
     for (const auto& [port, tunnel] : by_port_) {
         tunnel->close_listeners();
     }
+}
+
+void Tunnels::shut_listeners() {
+    for (const auto& [port, tunnel] : by_port_) {
+        tunnel->shut_listeners();
+    }
+}
+
+std::vector<std::uint16_t> Tunnels::reopen_listeners() {
+    std::vector<Tunnel*> tunnels;  // one that fails leaves the map
+    for (const auto& [port, tunnel] : by_port_) {
+        tunnels.push_back(tunnel);
+    }
+    std::vector<std::uint16_t> lost;
+    for (Tunnel* const tunnel : tunnels) {
+        const std::uint16_t port = tunnel->port();
+        if (!tunnel->reopen_listeners()) {
+            lost.push_back(port);
+        }
+    }
+    return lost;
 }
 
 void Tunnels::end_all(TunnelEnd reason) {

@@ -30,6 +30,8 @@ class Tunnels {
 
     // The tunnel that holds the port now; null when none of ours does.
     [[nodiscard]] std::shared_ptr<Tunnel> holder_of(std::uint16_t port) const;
+    // One that has ended but for visitors or pairs included; null when the row has another now.
+    [[nodiscard]] std::shared_ptr<Tunnel> find(std::uint32_t index, std::uint64_t generation) const;
     // A row's tunnel, ended ones with pairs included.
     [[nodiscard]] Tunnel& at(std::uint32_t index) const { return *rows_[index]; }
 
@@ -41,8 +43,21 @@ class Tunnels {
     void apply_limits();
     // Drain: no more visitors; a tunnel ends when it has nothing left to finish.
     void close_listeners();
+    void shut_listeners();
+    // Ports of tunnels that could not be opened again and have ended.
+    [[nodiscard]] std::vector<std::uint16_t> reopen_listeners();
     void end_all(TunnelEnd reason);
     void end_finished_work();
+
+    // Every row in use, ended tunnels with visitors or pairs included.
+    template <typename Function>
+    void for_each(const Function& function) {
+        for (std::size_t index = 0; index < rows_.size(); ++index) {
+            if (const std::shared_ptr<Tunnel> tunnel = rows_[index]) {
+                function(*tunnel);
+            }
+        }
+    }
 
     [[nodiscard]] std::size_t live_count() const { return by_port_.size(); }
     [[nodiscard]] const std::unordered_map<std::uint16_t, Tunnel*>& live() const {

@@ -7,10 +7,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "dataplane/abi/flow_page.hpp"
 #include "dataplane/base/clock.hpp"
 
 namespace bore::abi {
@@ -114,6 +116,8 @@ class Engine {
 
     // Ends a pair by resetting both legs; PairEnded with reason `closed` follows.
     virtual void close_pair(PairHandle handle) = 0;
+    // The same for every live pair of the tunnel. Looks at all pairs: for an operator's command.
+    virtual void close_pairs_of(std::uint32_t tunnel_index) = 0;
 
     // No new pairs from now on; pairs still live at `deadline` (base::monotonic_now() scale) are
     // reset. drained() is true when none is left and all events were polled.
@@ -124,6 +128,12 @@ class Engine {
     [[nodiscard]] virtual int event_descriptor() const = 0;
     // Appends up to a bounded batch of events; true when more may wait.
     [[nodiscard]] virtual bool poll_events(std::vector<PairEnded>& events) = 0;
+
+    // Tells of spliced flows from place `from` of the flow table on, a page at a time. `told` is
+    // called on the caller's thread, at once or from a later poll_events(); pages come in the order
+    // in which they were asked for. An engine without a packet path says so.
+    using FlowsTold = std::function<void(FlowPage&& page)>;
+    virtual void list_flows(std::uint32_t /*from*/, FlowsTold told) { told({}); }
 
     // Makes every worker turn its loop once, so that its heartbeat_ns moves: a worker asleep and
     // one that is stuck look alike otherwise. For the watchdog.

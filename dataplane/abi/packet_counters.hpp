@@ -225,7 +225,6 @@ static_assert(counter_of(PacketReason::truncated) == PacketWorkerCounter::packet
         static_cast<std::uint16_t>(SlowPathCounter::stream_policy_total) +
         static_cast<std::uint16_t>(reason));
 }
-static_assert(counter_of(StreamReason::window_small) ==
-              SlowPathCounter::stream_window_small_total);
+static_assert(counter_of(StreamReason::window_small) == SlowPathCounter::stream_window_small_total);
 
 }  // namespace bore::abi

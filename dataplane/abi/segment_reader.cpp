@@ -308,7 +308,7 @@ std::expected<void, SegmentError> read_tunnels(OpenSegment& segment, SegmentBuff
             return std::unexpected(again.error());
         }
         if (*again) {
-            snapshot.tunnels.push_back(std::move(**again));
+            snapshot.tunnels.push_back(**again);
         } else {
             ++snapshot.torn_row_count;
         }

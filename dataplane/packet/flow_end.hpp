@@ -98,6 +98,8 @@ class Flows {
         return recheck_from_ < record_count_ || cut_from_ < record_count_;
     }
     [[nodiscard]] std::uint32_t live_count() const { return live_count_; }
+    // For an operator: live flows from this index on, a page of them.
+    [[nodiscard]] abi::FlowPage list(FlowIndex from) const;
 
     // Flows from 0 to here may be in the table.
     [[nodiscard]] FlowIndex end_index() const { return record_count_; }
@@ -136,6 +138,7 @@ class Flows {
     void probe(FlowIndex flow, abi::Leg leg);
     void acknowledge(FlowIndex flow, abi::Leg leg, const SegmentFields& fields);
     void update_client(FlowIndex flow, Extra& extra);
+    [[nodiscard]] abi::SplicedFlow told(FlowIndex flow, const FlowRecord& live) const;
     void arm(FlowRecord& flow_record, base::Nanoseconds due);
     void end(FlowIndex flow, abi::EndReason reason, int error_number, base::Nanoseconds linger_ns);
     void cut(FlowIndex flow, abi::EndReason reason, int error_number = 0);

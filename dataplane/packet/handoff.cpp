@@ -32,11 +32,12 @@ std::uint32_t peer_window_bytes(const Leg& leg, const SocketSnapshot& snapshot) 
                : snapshot.peer_window_bytes;
 }
 
-// Windows are rounded down to the other leg's unit, so a window below one is none to the sender, which
-// then waits for the receiver to announce a larger one. A receiver does that at the latest when half
-// of its buffer is free (RFC 9293, 3.8.6.2.2: or one segment, if that is less; Linux: when its window
-// has doubled). So half of the window must hold a unit and a segment. Then the announcement opens a
-// whole segment to the sender, and nobody depends on probes, which come up to two minutes apart.
+// Windows are rounded down to the other leg's unit, so a window below one is none to the sender,
+// which then waits for the receiver to announce a larger one. A receiver does that at the latest
+// when half of its buffer is free (RFC 9293, 3.8.6.2.2: or one segment, if that is less; Linux:
+// when its window has doubled). So half of the window must hold a unit and a segment. Then the
+// announcement opens a whole segment to the sender, and nobody depends on probes, which come up to
+// two minutes apart.
 bool too_small(std::uint32_t window_bytes, const SocketSnapshot& receiver,
                const SocketSnapshot& sender) {
     const std::uint32_t unit_bytes = 1U << sender.own_window_scale;

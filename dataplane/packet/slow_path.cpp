@@ -224,6 +224,11 @@ base::Nanoseconds SlowPath::next_deadline(base::Nanoseconds now) const {
     return implementation_->next_deadline(now);
 }
 
+abi::FlowPage SlowPath::list_flows(FlowIndex from, base::Nanoseconds now) {
+    implementation_->set_now(now);
+    return implementation_->flows.list(from);
+}
+
 bool SlowPath::idle() const {
     return implementation_->handoffs.count() == 0 && implementation_->flows.live_count() == 0;
 }

@@ -168,6 +168,9 @@ class SlowPath {
     void tick(base::Nanoseconds now);
     [[nodiscard]] base::Nanoseconds next_deadline(base::Nanoseconds now) const;
 
+    // Live spliced flows from this index on, as many as a page takes.
+    [[nodiscard]] abi::FlowPage list_flows(FlowIndex from, base::Nanoseconds now);
+
     [[nodiscard]] bool idle() const;  // no pair under way, no live flow
 
   private:

@@ -99,12 +99,12 @@ template <bool is_v6>
 
 // ---- Numbers
 
-// The window field for the other leg: the relay's scale there, always rounded down. Rounded up, even
-// from nothing to one unit, a sender fills a window that is not there; Linux since 6.17 keeps
+// The window field for the other leg: the relay's scale there, always rounded down. Rounded up,
+// even from nothing to one unit, a sender fills a window that is not there; Linux since 6.17 keeps
 // nothing of a segment that crosses the edge, and the sender is left with its retransmission timer.
-// (window_small, handoff.cpp, is what keeps zero from lasting.) Moves window_edge, never back: segments
-// that were sent before a window shrank are still under way; nor by an old segment, which anybody
-// can have.
+// (window_small, handoff.cpp, is what keeps zero from lasting.) Moves window_edge, never back:
+// segments that were sent before a window shrank are still under way; nor by an old segment, which
+// anybody can have.
 inline std::uint16_t translate_window(std::uint16_t window, std::uint32_t acknowledgement,
                                       DirectionEntry& entry, Tally& tally) {
     const std::uint32_t bytes = std::uint32_t{window} << (entry.window_scales & 0x0fU);

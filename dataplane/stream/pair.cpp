@@ -436,6 +436,7 @@ void Pair::wait_for_tokens(Leg source) {
     Direction& direction = reading(source);
     direction.waits_for_tokens = true;
     shard_->count(WorkerCounter::rate_limited_total);
+    shard_->tunnel_row(tunnel_index_).add(abi::TunnelCounter::tunnel_rate_limited_total);
     // Who has just read goes behind those of its tunnel that wait already, and the worker that read
     // last behind the others, or the same ones would be first in every round and starve the rest.
     base::Nanoseconds at = limiter(source).ready_at();

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 
 #include "dataplane/abi/engine.hpp"
 #include "dataplane/abi/packet_counters.hpp"
@@ -22,6 +23,7 @@ struct SlowPathCommand {
         open_pair,
         close_pair,
         stream_ended,
+        list_flows,
         drain,
         stop,
     };
@@ -33,16 +35,18 @@ struct SlowPathCommand {
     std::uint32_t generation{0};
     abi::PairRequest request;
     base::Nanoseconds deadline{0};
+    std::uint32_t flows_from{0};  // list_flows
 };
 
 // Slow path → control thread.
 struct SlowPathEvent {
-    enum class Kind : std::uint8_t { to_stream, ended };
+    enum class Kind : std::uint8_t { to_stream, ended, flows };
     Kind kind{Kind::ended};
     std::uint32_t pair_slot{0};
     abi::PairRequest request;  // to_stream
     abi::StreamReason reason{abi::StreamReason::policy};
-    abi::PairEnded end;  // ended
+    abi::PairEnded end;                    // ended
+    std::unique_ptr<abi::FlowPage> flows;  // flows
 };
 
 // Slow path → packet worker.

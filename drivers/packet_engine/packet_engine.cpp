@@ -86,10 +86,12 @@ class PacketEngine final : public abi::Engine {
     void close_tunnel(std::uint32_t tunnel_index) override;
     std::expected<PairHandle, OpenError> open_pair(PairRequest&& request) override;
     void close_pair(PairHandle handle) override;
+    void close_pairs_of(std::uint32_t tunnel_index) override;
     void drain(base::Nanoseconds deadline) override;
     bool drained() const override { return draining_ && live_count_ == 0; }
     int event_descriptor() const override { return epoll_; }
     bool poll_events(std::vector<PairEnded>& events) override;
+    void list_flows(std::uint32_t from, FlowsTold told) override;
     void wake_workers() override {
         stream_->wake_workers();
         slow_path_wake_.wake();
@@ -135,6 +137,7 @@ class PacketEngine final : public abi::Engine {
     };
     std::deque<Waiting> waiting_for_stream_;  // the stream engine was busy
     std::vector<PairEnded> stream_events_;
+    std::deque<FlowsTold> listeners_;  // who asked for flows, in order
     std::uint64_t live_count_{0};
     std::uint64_t packet_count_{0};  // slots that are the slow path's or the packet path's
     bool draining_{false};
@@ -361,6 +364,20 @@ void PacketEngine::close_pair(PairHandle handle) {
     }
 }
 
+void PacketEngine::close_pairs_of(std::uint32_t tunnel_index) {
+    for (std::uint32_t slot_index = 0; slot_index < slots_.size(); ++slot_index) {
+        const Slot& slot = slots_[slot_index];
+        if (slot.where != Slot::Where::nowhere && slot.tunnel_index == tunnel_index) {
+            close_pair({.slot_index = slot_index, .generation = slot.generation});
+        }
+    }
+}
+
+void PacketEngine::list_flows(std::uint32_t from, FlowsTold told) {
+    listeners_.push_back(std::move(told));
+    command({.kind = SlowPathCommand::Kind::list_flows, .flows_from = from});
+}
+
 void PacketEngine::hand_to_stream(std::uint32_t slot_index, PairRequest&& request,
                                   std::vector<PairEnded>& events) {
     Slot& slot = slots_[slot_index];
@@ -412,11 +429,20 @@ bool PacketEngine::take_slow_path_events(std::vector<PairEnded>& events) {
         if (!event) {
             break;
         }
-        if (event->kind == SlowPathEvent::Kind::to_stream) {
-            hand_to_stream(event->pair_slot, std::move(event->request), events);
-        } else {
-            --packet_count_;
-            finish(event->pair_slot, event->end, events);
+        switch (event->kind) {
+            case SlowPathEvent::Kind::to_stream:
+                hand_to_stream(event->pair_slot, std::move(event->request), events);
+                break;
+            case SlowPathEvent::Kind::ended:
+                --packet_count_;
+                finish(event->pair_slot, event->end, events);
+                break;
+            case SlowPathEvent::Kind::flows: {
+                const FlowsTold told = std::move(listeners_.front());
+                listeners_.pop_front();
+                told(std::move(*event->flows));
+                break;
+            }
         }
     }
     return !events_.empty();

@@ -175,6 +175,11 @@ void SlowPathThread::carry_out(SlowPathCommand& command, base::Nanoseconds now) 
         case Kind::stream_ended:
             slow_path_.stream_ended(command.pair_slot);
             break;
+        case Kind::list_flows:
+            publish({.kind = SlowPathEvent::Kind::flows,
+                     .flows = std::make_unique<abi::FlowPage>(
+                         slow_path_.list_flows(command.flows_from, now))});
+            break;
         case Kind::drain:
             slow_path_.drain(command.deadline, now);
             break;

@@ -41,6 +41,7 @@ struct Member {
     std::thread thread;
     std::atomic<bool> ended{false};          // the worker takes no more commands
     std::vector<std::uint32_t> generations;  // by slot, odd while a pair is live in it
+    std::vector<std::uint32_t> tunnels;      // by slot, the index of the pair's tunnel
     std::vector<std::uint32_t> free_slots;
     std::uint32_t live_pairs{0};
 };
@@ -63,6 +64,7 @@ class StreamEngine final : public abi::Engine {
     void close_tunnel(std::uint32_t /*tunnel_index*/) override {}
     std::expected<PairHandle, OpenError> open_pair(PairRequest&& request) override;
     void close_pair(PairHandle handle) override;
+    void close_pairs_of(std::uint32_t tunnel_index) override;
     void drain(base::Nanoseconds deadline) override;
     bool drained() const override;
     int event_descriptor() const override { return announcements_.descriptor(); }
@@ -262,7 +264,9 @@ std::expected<PairHandle, OpenError> StreamEngine::open_pair(PairRequest&& reque
         slot_index = static_cast<std::uint32_t>(member.generations.size());
         BORE_CHECK(slot_index < slots_per_worker, "more pairs than descriptors exist");
         member.generations.push_back(0);
+        member.tunnels.push_back(0);
     }
+    member.tunnels[slot_index] = request.tunnel_index;
     const std::uint32_t generation = ++member.generations[slot_index];
     Command command{.kind = Command::Kind::open,
                     .slot_index = slot_index,
@@ -286,6 +290,19 @@ void StreamEngine::close_pair(PairHandle handle) {
     send_surely(members_[worker_index], Command{.kind = Command::Kind::close,
                                                 .slot_index = slot_index,
                                                 .generation = handle.generation});
+}
+
+void StreamEngine::close_pairs_of(std::uint32_t tunnel_index) {
+    for (Member& member : members_) {
+        for (std::uint32_t slot_index = 0; slot_index < member.generations.size(); ++slot_index) {
+            const std::uint32_t generation = member.generations[slot_index];
+            if (generation % 2 == 1 && member.tunnels[slot_index] == tunnel_index) {
+                send_surely(member, Command{.kind = Command::Kind::close,
+                                            .slot_index = slot_index,
+                                            .generation = generation});
+            }
+        }
+    }
 }
 
 void StreamEngine::drain(base::Nanoseconds deadline) {

@@ -29,8 +29,12 @@ ALLOWED = {
     "drivers/packet_engine": ["dataplane", "drivers"],
     "controlplane/bore": ["dataplane/base"],
     "controlplane/config": ["dataplane/base", "dataplane/abi", "controlplane/bore"],
+    "controlplane/command": ["controlplane/config"],
     "controlplane/relay": [
-        "dataplane/base", "dataplane/abi", "controlplane/bore", "controlplane/config"],
+        "dataplane/base", "dataplane/abi", "controlplane/bore", "controlplane/config",
+        "controlplane/command"],
+    "controlplane/ctl": [
+        "dataplane/base", "dataplane/abi", "controlplane/config", "controlplane/command"],
     "controlplane/client": [
         "dataplane/base", "dataplane/abi", "controlplane/bore", "controlplane/config"],
     "controlplane/exporter": ["dataplane/base", "dataplane/abi", "controlplane/config"],

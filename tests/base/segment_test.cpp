@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -237,11 +238,12 @@ TEST_F(Segment, TenThousandTunnels) {
     }
     SegmentReader reader(path());
     std::uint64_t sum = 0;
-    base::Nanoseconds best = ~base::Nanoseconds{0};
+    double best_ms = 1e9;  // of processor time
     for (int round = 0; round < 5; ++round) {
-        const base::Nanoseconds begin = base::monotonic_now();
+        const std::clock_t begin = std::clock();
         const auto read = reader.read();
-        best = std::min(best, base::monotonic_now() - begin);
+        best_ms = std::min(best_ms, 1e3 * static_cast<double>(std::clock() - begin) /
+                                        static_cast<double>(CLOCKS_PER_SEC));
         ASSERT_TRUE(read.has_value()) << read.error().text;
         ASSERT_EQ(read->tunnels.size(), 10'000U);
         sum = 0;
@@ -250,9 +252,8 @@ TEST_F(Segment, TenThousandTunnels) {
         }
     }
     EXPECT_EQ(sum, 10'000U * 9'999 / 2);
-    RecordProperty("read_us", static_cast<int>(best / 1'000));
     std::printf("10,000 tunnels, 16 workers: %zu bytes, read in %.1f ms\n",
-                statistics.memory().size_bytes(), static_cast<double>(best) / 1e6);
+                statistics.memory().size_bytes(), best_ms);
 }
 
 }  // namespace

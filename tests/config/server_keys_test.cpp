@@ -82,6 +82,9 @@ const std::vector<Example>& examples() {
         {"log-level", "warn", "\"warn\"", "warning", "loud", "\"loud\""},
         {"log-format", "json", "\"json\"", "json", "xml", "[\"json\"]"},
         {"visitor-log-rate", "0", "0", "0", "1000001", "1000001"},
+        {"control-socket", "/run/bore/eu-1.sock", "\"/run/bore/eu-1.sock\"", "/run/bore/eu-1.sock",
+         "relay.sock", "\"relay.sock\""},
+        {"control-socket-group", "bore", "\"bore\"", "bore", "", "7"},
         {"server-id", "eu-1", "\"eu-1\"", "eu-1", "eu 1", "\"eu 1\""},
     };
     return table;

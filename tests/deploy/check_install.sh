@@ -43,16 +43,31 @@ with_drop_in() {
     return "$result"
 }
 
+# Types `borectl dr`, `borectl top --so` and `borectl loglevel w` for bash, and looks at what it offers.
+# shellcheck disable=SC2317  # called through check
+completes() {
+    bash -euc 'source "$1"
+        offer() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _borectl; echo "${COMPREPLY[*]}"; }
+        [ "$(offer borectl dr)" = "drops drain" ] || offer borectl dr
+        [ "$(offer borectl top --so)" = --sort ]
+        [ "$(offer borectl top --sort vi)" = visits ]
+        [ "$(offer borectl --relay x loglevel w)" = warning ]' \
+        bash "$prefix/share/bash-completion/completions/borectl"
+}
+
 check "installs" env DESTDIR="$target" meson install -C "$build" --no-rebuild --quiet
 prefix=$target/usr/local
 
 check "bore-server starts" "$prefix/bin/bore-server" --version
 check "bore starts" "$prefix/bin/bore" --version
 check "bore-exporter starts" "$prefix/bin/bore-exporter" --version
+check "borectl starts" "$prefix/bin/borectl" --version
+check "bash completes borectl's commands and options" completes
 check "the sample configuration is valid" \
     "$prefix/bin/bore-server" --config "$prefix/share/doc/bore/bore-server.toml" --check-config
 
-for page in man1/bore.1 man5/bore-server.toml.5 man8/bore-exporter.8 man8/bore-server.8; do
+for page in man1/bore.1 man1/borectl.1 man5/bore-server.toml.5 man7/bore-control.7 \
+    man8/bore-exporter.8 man8/bore-server.8; do
     check "man page $page" silent env MANROFFSEQ='' MANWIDTH=80 LC_ALL=C.UTF-8 \
         man --warnings -E UTF-8 -l -Tutf8 "$prefix/share/man/$page"
 done

@@ -25,6 +25,7 @@ def pytest_addoption(parser):
     group.addoption("--bulk-mib", type=int, help="size of a bulk transfer (default 1024, quick 64)")
     group.addoption("--dump", help="segment_dump (default: the newest under build/)")
     group.addoption("--wire", help="bore-wire (default: the newest under build/)")
+    group.addoption("--ctl", help="borectl (default: the newest under build/)")
     group.addoption("--peers", default=str(peers.default_directory()), help="folder with bore-0.6.0 and bore-0.5.2")
 
 
@@ -157,6 +158,13 @@ def filler_program(server_program):
 def wire_program(request):
     path = request.config.getoption("--wire") or newest("bore-wire")
     assert path and os.access(path, os.X_OK), f"no bore-wire at {path}: build it or name it by --wire"
+    return os.path.abspath(path)
+
+
+@pytest.fixture(scope="session")
+def ctl_program(request):
+    path = request.config.getoption("--ctl") or newest("borectl")
+    assert path and os.access(path, os.X_OK), f"no borectl at {path}: build it or name it by --ctl"
     return os.path.abspath(path)
 
 

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from harness import programs, protocol, site, traffic
+from harness.ctl import Ctl
 from harness.protocol import RelayError
 from harness.splicing import await_spliced, expect_spliced, expect_streamed, stream_reasons
 from test_limits import bytes_in
@@ -449,6 +450,35 @@ def test_drain_cuts_what_is_left_at_its_deadline(start_sides, open_sided, keep):
         with pytest.raises(ConnectionResetError):
             sock.recv(1)
     relay.assert_no_sanitizer_report()
+
+
+@pytest.mark.packet_smoke
+def test_borectl_lists_spliced_flows_and_ends_them(start_sides, open_sided, keep, ctl_program, tmp_path):
+    """More than one page of them: 300 flows, 256 fit."""
+    path = tmp_path / "relay.sock"
+    sides, relay = start_sides("--control-socket", path, "--handshake-rate-per-source", "0")
+    tunnel, ctl, count = open_sided(sides, relay), Ctl(ctl_program, path), 300
+    pairs = [keep(*tunnel.pair()) for _ in range(count)]
+    await_spliced(sides, relay, count)
+    if not sides.packets:
+        return
+    exchange(pairs[7], b"x" * 1000)
+    visitor = pairs[7][0].getsockname()
+
+    def listed():
+        flows = {flow["visitor"]: flow for flow in ctl.json("flows")["flows"]}
+        flow = flows[f"{visitor[0]}:{visitor[1]}"]
+        assert flow["to_client_bytes"] == flow["to_visitor_bytes"] == 1000 and flow["tunnel_port"] == tunnel.port
+        assert len(flows) == count
+        return True
+
+    traffic.eventually(listed)
+    assert f"{visitor[0]}:{visitor[1]}" in ctl("flows")
+    assert f"{count} pairs" in ctl("kill", tunnel.port)
+    for sock in pairs[7]:
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+    traffic.eventually(lambda: ctl.json("flows")["flows"] == [])
 
 
 def test_a_second_tunnel_gets_its_port_refused_as_ever(start_sides, open_sided):

@@ -51,6 +51,35 @@ class FlowEndTest : public SlowPathTest {
     FlowIndex flow{no_flow};
 };
 
+// ---- Told to an operator
+
+TEST_F(FlowEndTest, ALiveFlowIsListedAndAnEndedOneIsNot) {
+    EXPECT_TRUE(slow->list_flows(0, now).flows.empty());
+    begin();
+    sends(Leg::visitor, 300);
+    acknowledges(Leg::client, 300);
+    now += 3 * second_ns;
+    const abi::FlowPage page = slow->list_flows(0, now);
+    EXPECT_TRUE(page.splices);
+    EXPECT_FALSE(page.next);
+    ASSERT_EQ(page.flows.size(), 1U);
+    const abi::SplicedFlow& told = page.flows[0];
+    EXPECT_EQ(told.flow_index, flow);
+    EXPECT_EQ(told.tunnel_index, 1U);
+    EXPECT_EQ(told.visitor.address, visitor_key.peer_address);
+    EXPECT_EQ(told.visitor.port, visitor_key.peer_port);
+    EXPECT_EQ(told.public_end.port, visitor_key.own_port);
+    EXPECT_EQ(told.client.port, client_key.peer_port);
+    EXPECT_EQ(told.data_end.address, client_key.own_address);
+    EXPECT_EQ(told.to_client_bytes, 300U);
+    EXPECT_EQ(told.to_visitor_bytes, 0U);
+    EXPECT_EQ(told.age_ns, 3 * second_ns);
+    EXPECT_GE(told.idle_ns, 2 * second_ns);
+    EXPECT_TRUE(slow->list_flows(flow + 1, now).flows.empty()) << "behind it there is none";
+    end_in_order();
+    EXPECT_TRUE(slow->list_flows(0, now).flows.empty());
+}
+
 // ---- In order
 
 TEST_F(FlowEndTest, BothFinsAcknowledgedEndThePairAndTheFlowLingers) {

@@ -91,14 +91,10 @@ TEST_F(SlowPathTest, AWindowThatIsSmallBesideTheOtherLegsScaleStaysOnTheStreamEn
              Case{14, 2 * (16'384 + segment_bytes) - 1, false},
              Case{7, 0, false},
          }) {
-        for (const auto& [receiver, sender] : {std::pair{visitor_socket, client_socket},
-                                              std::pair{client_socket, visitor_socket}}) {
-            host.sockets[visitor_socket] = {.key = visitor_key,
-                                            .snapshot = snapshot(to_visitor_next, visitor_next)};
-            host.sockets[client_socket] = {.key = client_key,
-                                           .snapshot = snapshot(to_client_next, client_next)};
+        for (const auto& [receiver, sender] :
+             {std::pair{visitor_socket, client_socket}, std::pair{client_socket, visitor_socket}}) {
+            SetUp();
             host.sockets[sender].snapshot.own_window_scale = scale;
-            start(64);
             for (const int socket : {visitor_socket, client_socket}) {
                 const bool is_visitor = socket == visitor_socket;
                 Segment segment = segment_from_peer(is_visitor ? visitor_key : client_key);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <arpa/inet.h>
+#include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -22,6 +23,7 @@
 #include "controlplane/relay/descriptor.hpp"
 #include "controlplane/relay/log.hpp"
 #include "controlplane/relay/server.hpp"
+#include "controlplane/relay/socket_file.hpp"
 #include "dataplane/abi/statistics.hpp"
 #include "tests/relay/fake_engine.hpp"
 
@@ -140,11 +142,19 @@ class RunningRelay {
         change(config_);
         log_.emplace(Log::Options{.level = config_.log_level,
                                   .visitor_lines_per_second = config_.visitor_log_rate});
+        if (config_.control_socket.starts_with('/')) {
+            auto opened = SocketFile::open(config_.control_socket, "");
+            EXPECT_TRUE(opened) << opened.error().sentence;
+            control_socket_.emplace(std::move(*opened));
+        }
         server_.emplace(config_, Server::Parts{.engine = engine,
                                                .statistics = statistics,
                                                .log = *log_,
                                                .descriptor_limit = 1U << 20U,
-                                               .reload = [this] { return reloaded_; }});
+                                               .reload = [this] { return reloaded_; },
+                                               .version = "0.0.0",
+                                               .control_socket =
+                                                   control_socket_ ? &*control_socket_ : nullptr});
         listening_ = server_->listen().has_value();
         thread_ = std::thread([this] {
             server_->run();
@@ -181,9 +191,14 @@ class RunningRelay {
     }
     void reload(const std::function<void(config::ServerConfig&)>& change) {
         change(config_);
-        reloaded_ = config_;
+        reloaded_ = {.config = config_};
         on_loop([this] { server_->reload(); });
     }
+    // What the next reload finds.
+    void next_reload(Reloaded reloaded) {
+        on_loop([this, reloaded = std::move(reloaded)] { reloaded_ = reloaded; });
+    }
+    [[nodiscard]] const config::ServerConfig& config() const { return config_; }
     [[nodiscard]] bool ends_within(std::chrono::milliseconds time) {
         return end_.wait_for(time) == std::future_status::ready;
     }
@@ -193,8 +208,9 @@ class RunningRelay {
 
   private:
     config::ServerConfig config_;
-    std::optional<config::ServerConfig> reloaded_;
+    Reloaded reloaded_;
     std::optional<Log> log_;
+    std::optional<SocketFile> control_socket_;
     std::optional<Server> server_;
     bool listening_{false};
     std::promise<void> finished_;
