@@ -93,8 +93,12 @@ TEST_F(SlowPathTest, AWindowThatIsSmallBesideTheOtherLegsScaleStaysOnTheStreamEn
          }) {
         for (const auto& [receiver, sender] :
              {std::pair{visitor_socket, client_socket}, std::pair{client_socket, visitor_socket}}) {
-            SetUp();
+            host.sockets[visitor_socket] = {.key = visitor_key,
+                                            .snapshot = snapshot(to_visitor_next, visitor_next)};
+            host.sockets[client_socket] = {.key = client_key,
+                                           .snapshot = snapshot(to_client_next, client_next)};
             host.sockets[sender].snapshot.own_window_scale = scale;
+            start(64);
             for (const int socket : {visitor_socket, client_socket}) {
                 const bool is_visitor = socket == visitor_socket;
                 Segment segment = segment_from_peer(is_visitor ? visitor_key : client_key);
