@@ -73,12 +73,14 @@ class Stage {
     }
 
     bool express(Frame& frame, std::size_t index) {
-        packet::DirectionEntry& entry = installed_.table->direction(senders_[index].direction);
+        packet::DirectionEntry* entries = &installed_.table->direction(0);
+        const DirectionIndex direction = senders_[index].direction;
         const packet::Adjacency* adjacencies = &installed_.table->adjacency_at(0);
         const std::uint32_t result =
             shape_.timestamps
-                ? packet::express::pass<true>(frame, entry, adjacencies, moment_.tick)
-                : packet::express::pass<false>(frame, entry, adjacencies, moment_.tick);
+                ? packet::express::pass<true>(frame, entries, direction, adjacencies, moment_.tick)
+                : packet::express::pass<false>(frame, entries, direction, adjacencies,
+                                               moment_.tick);
         return result != packet::express::refused;
     }
 
