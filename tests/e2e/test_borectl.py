@@ -3,7 +3,6 @@ pseudo-terminal. A relay here has a server id and a control socket of its own, b
 sockets are the machine's and tests run side by side."""
 import itertools
 import os
-import pathlib
 import signal
 import socket
 import stat
@@ -30,15 +29,13 @@ def one_driver(driver):
 
 
 @pytest.fixture
-def start(start_relay, ctl_program, tmp_path, cleanup):
+def start(start_relay, ctl_program, tmp_path):
     """start("--secret", ...): (relay, its borectl)."""
 
     def started(*arguments, **keywords):
         name = f"ctl-{os.getpid()}-{next(NUMBERS)}"
         relay = start_relay("--server-id", name, "--control-socket", tmp_path / f"{name}.sock", *arguments, **keywords)
         relay.socket = tmp_path / f"{name}.sock"
-        # What a relay leaves behind that a test has killed.
-        cleanup.callback(lambda: relay.running() or pathlib.Path(f"/dev/shm/bore-{name}").unlink(missing_ok=True))
         return relay, Ctl(ctl_program, name)
 
     return started

@@ -299,7 +299,7 @@ def test_without_io_uring_the_relay_says_so_and_serves(start_relay, open_tunnel)
 
 @pytest.mark.driverless
 def test_io_uring_asked_for_but_forbidden_is_an_error(server_program, cleanup):
-    relay = programs.Process([server_program, "--stream-driver", "io_uring"], prepare=seccomp.forbid_io_uring)
+    relay = programs.Process([server_program, *programs.own_id(), "--stream-driver", "io_uring"], prepare=seccomp.forbid_io_uring)
     cleanup.callback(relay.kill)
     assert relay.wait(5) == 1
     assert "io_uring" in relay.log() and "epoll" in relay.log(), "the error names the remedy"

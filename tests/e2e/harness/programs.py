@@ -175,6 +175,7 @@ def enter_and(namespace, prepare):
 
 
 SEGMENTS = pathlib.Path("/dev/shm")
+CONTROL_SOCKETS = pathlib.Path("/run/bore")
 relay_numbers = itertools.count()
 
 
@@ -184,9 +185,9 @@ def own_id():
 
 
 @atexit.register
-def remove_segments():
-    """Relays that were killed leave theirs."""
-    for left in SEGMENTS.glob(f"bore-e2e-{os.getpid()}-*"):
+def remove_what_killed_relays_left(name=f"e2e-{os.getpid()}-*"):
+    """Segments, of some 10 MB each, and control sockets of relays by this server id."""
+    for left in (*SEGMENTS.glob(f"bore-{name}"), *CONTROL_SOCKETS.glob(f"{name}.sock")):
         left.unlink(missing_ok=True)
 
 
@@ -276,6 +277,7 @@ class Relay(Process):
 
     def close(self):
         self.kill()
+        remove_what_killed_relays_left(self.server_id)
         self.notify.close()
 
 
