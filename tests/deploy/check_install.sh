@@ -94,7 +94,7 @@ links_lead_somewhere() {
     return "$result"
 }
 # shellcheck disable=SC2317  # called through check
-completes() {
+completes_exporter() {
     bash -c '. "$1" && COMP_WORDS=(bore-exporter --tun) COMP_CWORD=1 && _bore_exporter &&
         [ "${COMPREPLY[*]}" = --tunnel-series ]' bash "$1"
 }
@@ -102,6 +102,7 @@ monitoring=$prefix/share/doc/bore/monitoring
 check "runbooks are where the alerts say" links_lead_somewhere
 check "dashboards are there" test -f "$monitoring/grafana/dashboards/bore-overview.json"
 check "promtool takes the installed configuration" promtool check config "$monitoring/prometheus.yml"
-check "bash completes bore-exporter" completes "$prefix/share/bash-completion/completions/bore-exporter"
+check "bash completes bore-exporter" completes_exporter \
+    "$prefix/share/bash-completion/completions/bore-exporter"
 
 exit $((failures > 0))
