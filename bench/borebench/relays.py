@@ -16,6 +16,7 @@ import subprocess
 PUBLIC_PORT = 10001
 SERVICE_PORT = 8000
 CONTROL_PORT = 7835  # of bore; compiled into the Rust client
+SERVER_ID = f"bench-{os.getpid()}"
 NGINX_STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
 # Beside the visitors' tunnel there is room for 10,000 more, also for a relay that looks for a free
 # port by chance.
@@ -260,6 +261,8 @@ def _ours(spec, programs, place):
         # One address plays everybody here.
         *("--handshake-rate-per-source", "0", "--max-tunnels-per-source", "65535"),
         *("--max-unauthenticated-per-source", "4096"),
+        # /dev/shm and /run/bore are the whole machine's, which may have a relay already.
+        *("--server-id", SERVER_ID),
         "--log-level",
         "warn",
     ]

@@ -8,6 +8,7 @@ reverse. Both kinds have the same methods, so scenarios.py does not know which i
 
 import json
 import os
+import pathlib
 import select
 import signal
 import subprocess
@@ -260,6 +261,9 @@ class LocalTarget(Target):
         for place in reversed(self._namespaces):
             place.stop()
         self._namespaces.clear()
+        # What a relay of ours leaves that had to be killed.
+        for left in (f"/dev/shm/bore-{relays.SERVER_ID}", f"/run/bore/{relays.SERVER_ID}.sock"):
+            pathlib.Path(left).unlink(missing_ok=True)
 
 
 class RemoteTarget(Target):
