@@ -9,6 +9,7 @@ ends.
 import contextlib
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -177,12 +178,15 @@ class Runner:
         if self.result["options"].get("quick"):
             command.append("--quick")
         say(f"{work.name}: {' '.join(command)}")
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=sys.stderr, preexec_fn=processes.in_child
+        )
         try:
             status = process.wait()
         finally:
             if process.poll() is None:
-                process.terminate()
+                # As from a terminal, so that what it has started ends, too.
+                os.killpg(process.pid, signal.SIGINT)
                 process.wait()
         found = {"command": " ".join(command), "exit_status": status}
         with contextlib.suppress(OSError, ValueError):
