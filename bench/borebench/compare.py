@@ -114,15 +114,18 @@ def _of_target(old, new, work, target, relative_to, least):
             continue
         spreads = stats.Spread.of(before), stats.Spread.of(after)
         if metric in COUNTS:
-            yield Change(work, target, metric, *spreads, None, _count_verdict(*spreads))
+            yield Change(work, target, metric, *spreads, None, _count_verdict(metric, *spreads))
             continue
         ratio = stats.welch_ratio(after, before)
         verdict = stats.verdict(ratio, METRICS[metric].better, least)
         yield Change(work, target, metric, *spreads, ratio, verdict)
 
 
-def _count_verdict(before, after):
+def _count_verdict(metric, before, after):
     """Worse when every round after is worse than the worst before, as with a count that was 0."""
+    # Growth is measured, not counted, and never twice the same.
+    if metric == "rss_bytes_per_hour" and min(before.count, after.count) < stats.LEAST_ROUNDS:
+        return "unknown"
     if after.low > before.high:
         return "worse"
     return "better" if after.high < before.low else "same"

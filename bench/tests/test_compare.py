@@ -1,7 +1,7 @@
 """What became better, worse or stayed; the exit codes of the command."""
 
 import pytest
-from borebench import cli, compare, document
+from borebench import cli, compare, document, plan
 from conftest import make_result
 
 WORK = "bulk-down-1"
@@ -54,6 +54,18 @@ def test_counts_that_were_zero_and_are_not():
     )
     assert verdicts(old, new)["ours+bore", "lost"] == "worse"
     assert verdicts(new, old)["ours+bore", "lost"] == "better"
+
+
+def test_growth_of_one_soak_is_no_change():
+    works = plan.works(plan.Options(scenarios=("soak",)))
+
+    def soak(*growth):
+        series = {("soak", "ours+bore"): {"rss_bytes_per_hour": growth, "lost_bytes": [0] * 3}}
+        return make_result(series, works, rounds=len(growth))
+
+    key = "ours+bore", "rss_bytes_per_hour"
+    assert verdicts(soak(1000), soak(1001))[key] == "unknown"
+    assert verdicts(soak(1000, -5, 0), soak(9e6, 8e6, 9e6))[key] == "worse"
 
 
 @pytest.mark.parametrize("change", ["empty", "other_target", "other_load", "too_few"])
