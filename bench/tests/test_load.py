@@ -168,9 +168,9 @@ def closed_port():
 
 # A short load of every mode that visits.
 MODES = {
-    "bulk": ["--seconds", "0.3", "--streams", "2"],
+    "bulk": ["--seconds", "1", "--streams", "2"],
     "bulk-up": ["--direction", "up", "--bytes", "100000"],
-    "rr": ["--seconds", "0.2", "--warmup-s", "0.1", "--connections", "2"],
+    "rr": ["--seconds", "0.5", "--warmup-s", "0.1", "--connections", "2"],
     "rr-rate": ["--seconds", "0.2", "--warmup-s", "0", "--connections", "2", "--rate", "100"],
     "crr": ["--count", "4", "--concurrency", "2"],
     "idle": ["--connections", "10", "--hold-s", "0.1"],

@@ -56,6 +56,8 @@ def test_a_short_plan_has_figures_of_every_target(tmp_path):
         targets += ["nginx", "nginx:default"]
     done = run(
         "--quick",
+        "--seconds",
+        1,
         "--scenarios",
         "bulk,rr,idle,halfclose",
         "--directions",
