@@ -6,6 +6,7 @@ it listens → tunnel client → one exchange must pass → the caller measures 
 reverse. Both kinds have the same methods, so scenarios.py does not know which it has.
 """
 
+import atexit
 import json
 import os
 import pathlib
@@ -21,6 +22,13 @@ START_PATIENCE_S = 20
 GRACE_S = 15
 # The packet engine's cable: visitors, service and tunnel client on one end, the relay on the other.
 VISITORS_ADDRESS, RELAY_ADDRESS = "10.99.0.1", "10.99.9.1"
+
+
+@atexit.register
+def remove_what_killed_relays_left():
+    """Statistics and control socket; while we run, the next relay of ours takes their place."""
+    for left in (f"/dev/shm/bore-{relays.SERVER_ID}", f"/run/bore/{relays.SERVER_ID}.sock"):
+        pathlib.Path(left).unlink(missing_ok=True)
 
 
 class TargetFailed(RuntimeError):
@@ -261,9 +269,6 @@ class LocalTarget(Target):
         for place in reversed(self._namespaces):
             place.stop()
         self._namespaces.clear()
-        # What a relay of ours leaves that had to be killed.
-        for left in (f"/dev/shm/bore-{relays.SERVER_ID}", f"/run/bore/{relays.SERVER_ID}.sock"):
-            pathlib.Path(left).unlink(missing_ok=True)
 
 
 class RemoteTarget(Target):
