@@ -63,9 +63,12 @@ std::vector<Relay> list_relays(const Places& places) {
         read_segment(relay);
     }
     for (const std::string& folder : places.sockets) {
+        // A folder that is not there, or goes away meanwhile, has no sockets.
         std::error_code error;
-        for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-            const std::string path = entry.path().string();
+        const std::filesystem::directory_iterator end;
+        for (std::filesystem::directory_iterator entry(folder, error); !error && entry != end;
+             entry.increment(error)) {
+            const std::string path = entry->path().string();
             if (!path.ends_with(socket_suffix) || !is_socket(path)) {
                 continue;
             }
