@@ -59,6 +59,12 @@ void Neighbours::plan(const Place& place, const LinkAddress& from, const LinkAdd
             redirect(leg.adjacency, to);
         }
     });
+    // Connections whose SYN-ACK is on its way become legs with what is known from that.
+    legs_.for_each_neighbour([&](const auto& peer_address, Adjacency& adjacency) {
+        if (concerns(move, adjacency, peer_address)) {
+            redirect(adjacency, to);
+        }
+    });
     // A neighbour that comes and goes must not make this list long: what was not begun yet is
     // replaced, and goes from where it is now to where it is in the end.
     const auto waiting = std::ranges::find_if(
