@@ -196,8 +196,7 @@ void Server::cut_held() {
     parts_.log.info("deadline of the drain: cutting what is left",
                     {{"pairs", pairs_.live_count()}, {"visitors_pending", pairs_.pending_count()}});
     drain_deadline_ = 0;
-    pairs_.drop_pending();
-    tunnels_.for_each([this](Tunnel& tunnel) { pairs_.cut(tunnel); });
+    pairs_.cut_all();
 }
 
 std::optional<base::Nanoseconds> Server::drain_left_ns() const {
