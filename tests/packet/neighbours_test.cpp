@@ -112,6 +112,21 @@ TEST_F(NeighboursTest, ALegOnItsWayFollowsAsWell) {
     EXPECT_EQ(hop_of(flow_of(*direction), abi::Leg::visitor), new_address);
 }
 
+TEST_F(NeighboursTest, AConnectionWhoseSynAckIsOnItsWayFollowsAsWell) {
+    slow->neighbour(0, visitor_key.peer_address, visitor_link(), now);
+    Segment greeting = segment_to_peer(visitor_key);
+    greeting.flags = tcp_syn | tcp_ack;
+    greeting.sequence = to_visitor_next - 1;
+    greeting.acknowledgement = visitor_next;
+    kernel_in(build(greeting));
+    slow->neighbour(0, visitor_key.peer_address, new_address, now);
+    make_legs();
+    open();
+    const auto direction = table->find(visitor_key);
+    ASSERT_TRUE(direction);
+    EXPECT_EQ(hop_of(flow_of(*direction), abi::Leg::visitor), new_address);
+}
+
 TEST_F(NeighboursTest, TheLastOfManyChangesCounts) {
     slow->neighbour(0, visitor_key.peer_address, visitor_link(), now);
     const FlowIndex flow = splice();
