@@ -93,8 +93,9 @@ class ControlSocket::Connection : public std::enable_shared_from_this<Connection
             write(refusal(request.error()));
             return;
         }
-        owner_->handler_.on_request(*request, peer_, [self = shared_from_this()](std::string text) {
-            if (self->owner_ != nullptr) {
+        // The answer may come after this connection's end, even after that of the event loop.
+        owner_->handler_.on_request(*request, peer_, [weak = weak_from_this()](std::string text) {
+            if (const auto self = weak.lock(); self && self->owner_ != nullptr) {
                 self->write(std::move(text));
             }
         });

@@ -1,6 +1,7 @@
 // Pairing and the engine's reports.
 #include "controlplane/relay/pairs.hpp"
 
+#include <optional>
 #include <utility>
 
 #include "controlplane/relay/sockets.hpp"
@@ -117,6 +118,11 @@ bool Pairs::claim(const Claim& claim, Descriptor& client) {
 void Pairs::cut(Tunnel& tunnel) {
     pending_.drop_of(tunnel);
     context_.engine.close_pairs_of(tunnel.index());
+}
+
+void Pairs::cut_all() {
+    pending_.drop_all();
+    context_.engine.close_pairs_of(std::nullopt);
 }
 
 // ---- The engine's reports

@@ -51,6 +51,7 @@ class Pairs final : public PendingVisitors::Handler {
     void drop_pending() { pending_.drop_all(); }
     // Visitors that wait are closed, pairs reset; their ends are reported as usual.
     void cut(Tunnel& tunnel);
+    void cut_all();
     // Takes in what the engine has to report; true when it was something.
     bool collect_ended();
 

@@ -161,6 +161,7 @@ bool Server::hold(std::optional<std::uint32_t> deadline_s) {
     }
     timers_.cancel(held_timer_);
     drain_deadline_ = 0;
+    context_.counters.set(ControlCounter::draining, 1);
     control_port_.set_admission(Admission::drained);
     tunnels_.shut_listeners();
     if (deadline_s) {
@@ -181,6 +182,7 @@ std::optional<std::vector<std::uint16_t>> Server::unhold() {
     if (control_port_.admission() == Admission::drained) {
         timers_.cancel(held_timer_);
         drain_deadline_ = 0;
+        context_.counters.set(ControlCounter::draining, 0);
         control_port_.set_admission(Admission::open);
         lost = tunnels_.reopen_listeners();
         service_manager_.ready(status());
@@ -194,8 +196,7 @@ void Server::cut_held() {
     parts_.log.info("deadline of the drain: cutting what is left",
                     {{"pairs", pairs_.live_count()}, {"visitors_pending", pairs_.pending_count()}});
     drain_deadline_ = 0;
-    pairs_.drop_pending();
-    tunnels_.for_each([this](Tunnel& tunnel) { pairs_.cut(tunnel); });
+    pairs_.cut_all();
 }
 
 std::optional<base::Nanoseconds> Server::drain_left_ns() const {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <expected>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -116,8 +117,9 @@ class Engine {
 
     // Ends a pair by resetting both legs; PairEnded with reason `closed` follows.
     virtual void close_pair(PairHandle handle) = 0;
-    // The same for every live pair of the tunnel. Looks at all pairs: for an operator's command.
-    virtual void close_pairs_of(std::uint32_t tunnel_index) = 0;
+    // The same for every live pair of the tunnel, or, given none, of all. Looks at all pairs: for
+    // an operator's command.
+    virtual void close_pairs_of(std::optional<std::uint32_t> tunnel_index) = 0;
 
     // No new pairs from now on; pairs still live at `deadline` (base::monotonic_now() scale) are
     // reset. drained() is true when none is left and all events were polled.

@@ -223,28 +223,37 @@ void subtract(CounterValues<TunnelCounter>& counters, const TunnelSums& baseline
     }
 }
 
-// Rows of counters of one tunnel: those of writer w begin at words[w * distance].
-struct TunnelRows {
-    std::span<const std::uint64_t> words;
-    std::size_t distance;
-    std::size_t stream_writers;
-    std::size_t writers;
-};
+// Rows of counters from row `first_row` on, added up over the writers of either engine: one writer
+// after the other, so that a file made up of nothing but size costs no memory for each of them.
+// `rows` is scratch; all three are as long.
+[[nodiscard]] bool add_up(OpenSegment& segment, std::size_t first_row,
+                          std::span<std::uint64_t> rows, std::span<std::uint64_t> stream,
+                          std::span<std::uint64_t> packet) {
+    std::ranges::fill(stream, 0);
+    std::ranges::fill(packet, 0);
+    for (std::uint32_t writer = 0; writer < segment.count(Block::tunnel_rows); ++writer) {
+        if (!segment.read(Block::tunnel_rows, writer, rows, first_row * row_words)) {
+            return false;
+        }
+        const auto sums = writer < segment.header().stream_worker_count ? stream : packet;
+        for (std::size_t index = 0; index < rows.size(); ++index) {
+            sums[index] += rows[index];
+        }
+    }
+    return true;
+}
 
 TunnelSnapshot tunnel_of(std::uint32_t row_index, std::span<const std::uint64_t> description,
-                         const TunnelRows& rows) {
+                         std::span<const std::uint64_t> stream,
+                         std::span<const std::uint64_t> packet) {
     TunnelSnapshot tunnel;
     tunnel.row_index = row_index;
     std::memcpy(static_cast<void*>(&tunnel.description), &description[1],
                 sizeof tunnel.description);
     tunnel.visitors_pending = description[description_words - 2];
     tunnel.visitors_live = description[description_words - 1];
-    for (std::size_t writer = 0; writer < rows.writers; ++writer) {
-        auto& sums = writer < rows.stream_writers ? tunnel.stream : tunnel.packet;
-        for (std::size_t counter = 0; counter < tunnel_counter_count; ++counter) {
-            sums.values[counter] += rows.words[writer * rows.distance + counter];
-        }
-    }
+    std::ranges::copy(stream.first(tunnel_counter_count), tunnel.stream.values.begin());
+    std::ranges::copy(packet.first(tunnel_counter_count), tunnel.packet.values.begin());
     subtract(tunnel.stream, tunnel.description.stream_baseline);
     subtract(tunnel.packet, tunnel.description.packet_baseline);
     return tunnel;
@@ -253,23 +262,19 @@ TunnelSnapshot tunnel_of(std::uint32_t row_index, std::span<const std::uint64_t>
 // A row that did not hold still, by itself until it does; nothing when it never does.
 std::expected<std::optional<TunnelSnapshot>, SegmentError> read_torn(OpenSegment& segment,
                                                                      std::uint32_t row_index) {
-    const std::size_t writers = segment.count(Block::tunnel_rows);
     std::array<std::uint64_t, description_words> before;
     std::array<std::uint64_t, description_words> after;
-    Words rows(writers * row_words);
+    std::array<std::uint64_t, row_words> row;
+    std::array<std::uint64_t, row_words> stream;
+    std::array<std::uint64_t, row_words> packet;
     for (int attempt = 0; attempt < torn_row_attempts; ++attempt) {
-        bool read = segment.read(Block::tunnel_descriptions, row_index, before);
-        for (std::size_t writer = 0; read && writer < writers; ++writer) {
-            read = segment.read(Block::tunnel_rows, writer,
-                                std::span(rows).subspan(writer * row_words, row_words),
-                                row_index * row_words);
-        }
-        if (!read || !segment.read(Block::tunnel_descriptions, row_index, after)) {
+        if (!segment.read(Block::tunnel_descriptions, row_index, before) ||
+            !add_up(segment, row_index, row, stream, packet) ||
+            !segment.read(Block::tunnel_descriptions, row_index, after)) {
             return std::unexpected(segment.take_error());
         }
         if (held_still(before, after)) {
-            return tunnel_of(row_index, after,
-                             {rows, row_words, segment.header().stream_worker_count, writers});
+            return tunnel_of(row_index, after, stream, packet);
         }
     }
     return std::nullopt;
@@ -278,17 +283,14 @@ std::expected<std::optional<TunnelSnapshot>, SegmentError> read_torn(OpenSegment
 std::expected<void, SegmentError> read_tunnels(OpenSegment& segment, SegmentBuffers& buffers,
                                                Snapshot& snapshot) {
     const std::size_t used = segment.header().tunnel_rows_used.load(std::memory_order_relaxed);
-    const std::size_t writers = segment.count(Block::tunnel_rows);
     buffers.before.resize(used * description_words);
     buffers.after.resize(used * description_words);
-    buffers.rows.resize(used * row_words * writers);
-    bool read = segment.read(Block::tunnel_descriptions, 0, buffers.before);
-    for (std::size_t writer = 0; read && writer < writers; ++writer) {
-        read = segment.read(
-            Block::tunnel_rows, writer,
-            std::span(buffers.rows).subspan(writer * used * row_words, used * row_words));
+    for (Words* words : {&buffers.rows, &buffers.stream, &buffers.packet}) {
+        words->resize(used * row_words);
     }
-    if (!read || !segment.read(Block::tunnel_descriptions, 0, buffers.after)) {
+    if (!segment.read(Block::tunnel_descriptions, 0, buffers.before) ||
+        !add_up(segment, 0, buffers.rows, buffers.stream, buffers.packet) ||
+        !segment.read(Block::tunnel_descriptions, 0, buffers.after)) {
         return std::unexpected(segment.take_error());
     }
     snapshot.tunnels.reserve(used);
@@ -296,11 +298,13 @@ std::expected<void, SegmentError> read_tunnels(OpenSegment& segment, SegmentBuff
         const auto of_row = [index](const Words& words) {
             return std::span(words).subspan(index * description_words, description_words);
         };
+        const auto counters_of_row = [index](const Words& words) {
+            return std::span(words).subspan(index * row_words, row_words);
+        };
         if (held_still(of_row(buffers.before), of_row(buffers.after))) {
-            snapshot.tunnels.push_back(
-                tunnel_of(index, of_row(buffers.after),
-                          {std::span(buffers.rows).subspan(index * row_words), used * row_words,
-                           segment.header().stream_worker_count, writers}));
+            snapshot.tunnels.push_back(tunnel_of(index, of_row(buffers.after),
+                                                 counters_of_row(buffers.stream),
+                                                 counters_of_row(buffers.packet)));
             continue;
         }
         auto again = read_torn(segment, index);

@@ -48,7 +48,9 @@ inline constexpr base::Nanoseconds stale_after_ns = 3 * base::second_ns;
 struct SegmentBuffers {
     std::vector<std::uint64_t> before;
     std::vector<std::uint64_t> after;
-    std::vector<std::uint64_t> rows;
+    std::vector<std::uint64_t> rows;    // of one writer
+    std::vector<std::uint64_t> stream;  // sums over the writers of either engine
+    std::vector<std::uint64_t> packet;
 };
 
 class SegmentReader {

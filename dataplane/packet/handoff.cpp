@@ -328,8 +328,13 @@ Handoffs::Next Handoffs::repair(Handoff& handoff) {
         }
     }
     for (const std::size_t leg : both_legs) {
-        const auto snapshot =
-            context_.host.snapshot(handoff.socket(leg), handoff.legs[leg]->origin);
+        Leg& known = *handoff.legs[leg];
+        auto snapshot = context_.host.snapshot(handoff.socket(leg), known.origin);
+        if (snapshot && snapshot->timestamps && known.origin && !known.own_timestamped) {
+            // No timestamp in the first segment, against RFC 7323, and none sent since.
+            known.origin.reset();
+            snapshot = context_.host.snapshot(handoff.socket(leg), std::nullopt);
+        }
         if (!snapshot) {
             return abort_because(handoff, StreamReason::repair_failed);
         }

@@ -147,6 +147,12 @@ class Legs {
     // ---- Next hops learned from the kernel's frames, by peer; a cache without promises.
     void learn_neighbour(const FlowKey& key, const Adjacency& adjacency);
     [[nodiscard]] const Adjacency* neighbour(const FlowKey& key) const;
+    // visit(peer's address, Adjacency&)
+    void for_each_neighbour(const auto& visit) {
+        for (Neighbour& entry : neighbours_) {
+            visit(entry.peer_address, entry.adjacency);
+        }
+    }
 
     // ---- What the kernel's SYN-ACKs said, by connection; a cache without promises as well, so
     // that a flood of SYNs costs no memory.

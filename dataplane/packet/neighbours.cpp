@@ -17,6 +17,10 @@ LinkAddress destination_of(const Adjacency& adjacency) {
     return address;
 }
 
+bool is_v4(const std::array<std::uint8_t, 16>& address) {
+    return FlowKey{.peer_address = address}.is_v4();
+}
+
 void redirect(Adjacency& adjacency, const LinkAddress& to) {
     std::memcpy(adjacency.header.data(), to.data(), to.size());
 }
@@ -49,10 +53,16 @@ void Neighbours::learn(std::uint8_t port_index, const std::array<std::uint8_t, 1
 }
 
 void Neighbours::plan(const Place& place, const LinkAddress& from, const LinkAddress& to) {
-    const Move move{.place = place, .from = from, .to = to};
+    const Move move{.place = place, .from = from, .to = to, .sole = !has_another(place, from)};
     legs_.for_each([&](Leg& leg) {
-        if (concerns(move, leg.adjacency, leg.key)) {
+        if (concerns(move, leg.adjacency, leg.key.peer_address)) {
             redirect(leg.adjacency, to);
+        }
+    });
+    // Connections whose SYN-ACK is on its way become legs with what is known from that.
+    legs_.for_each_neighbour([&](const auto& peer_address, Adjacency& adjacency) {
+        if (concerns(move, adjacency, peer_address)) {
+            redirect(adjacency, to);
         }
     });
     // A neighbour that comes and goes must not make this list long: what was not begun yet is
@@ -66,16 +76,27 @@ void Neighbours::plan(const Place& place, const LinkAddress& from, const LinkAdd
     }
 }
 
-bool Neighbours::concerns(const Move& move, const Adjacency& adjacency, const FlowKey& key) const {
+// Another neighbour of the port and the family with this link address.
+bool Neighbours::has_another(const Place& place, const LinkAddress& link_address) const {
+    return std::ranges::any_of(known_, [&](const auto& known) {
+        return known.second == link_address && known.first.port_index == place.port_index &&
+               known.first.address != place.address &&
+               is_v4(known.first.address) == is_v4(place.address);
+    });
+}
+
+bool Neighbours::concerns(const Move& move, const Adjacency& adjacency,
+                          const std::array<std::uint8_t, 16>& peer_address) const {
     if (adjacency.port_index != move.place.port_index || adjacency.header_bytes == 0 ||
         destination_of(adjacency) == move.to) {
         return false;
     }
-    if (key.peer_address == move.place.address) {
+    if (peer_address == move.place.address) {
         return true;
     }
-    return destination_of(adjacency) == move.from &&
-           !known_.contains({move.place.port_index, key.peer_address});
+    return move.sole && destination_of(adjacency) == move.from &&
+           is_v4(peer_address) == is_v4(move.place.address) &&
+           !known_.contains({move.place.port_index, peer_address});
 }
 
 void Neighbours::tick() {
@@ -98,7 +119,7 @@ void Neighbours::tick() {
 
 void Neighbours::move_leg(const Move& move, FlowIndex flow, abi::Leg leg) {
     Adjacency adjacency = flows_.adjacency_of_leg(flow, leg);
-    if (!concerns(move, adjacency, flows_.key_of_leg(flow, leg))) {
+    if (!concerns(move, adjacency, flows_.key_of_leg(flow, leg).peer_address)) {
         return;
     }
     redirect(adjacency, move.to);

@@ -2,8 +2,10 @@
 // machine. The kernel learns of it from ARP and neighbour discovery and says so; the flows that go
 // there follow, though nothing of theirs ever reaches the kernel.
 //
-// Which flows go there? Those to the address itself. When it is a gateway: those that carry its old
-// link address and whose peer is no neighbour of its own on that port.
+// Which flows go there? Those to the address itself. When it is a gateway: those of its family that
+// carry its old link address and whose peer is no neighbour of its own on that port. While another
+// neighbour still has that link address (a router with two addresses, or one that answers ARP for
+// others), nobody knows which of them is the gateway, and these flows stay.
 #pragma once
 
 #include <array>
@@ -47,12 +49,14 @@ class Neighbours {
         Place place;
         LinkAddress from{};
         LinkAddress to{};
+        bool sole{false};   // nobody else had `from`: flows through it go along
         FlowIndex next{0};  // flows below are done
     };
     static constexpr std::uint32_t flows_per_tick = 4'096;
 
     [[nodiscard]] bool concerns(const Move& move, const Adjacency& adjacency,
-                                const FlowKey& key) const;
+                                const std::array<std::uint8_t, 16>& peer_address) const;
+    [[nodiscard]] bool has_another(const Place& place, const LinkAddress& link_address) const;
     void move_leg(const Move& move, FlowIndex flow, abi::Leg leg);
     void plan(const Place& place, const LinkAddress& from, const LinkAddress& to);
 

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <deque>
 #include <future>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -86,7 +87,7 @@ class PacketEngine final : public abi::Engine {
     void close_tunnel(std::uint32_t tunnel_index) override;
     std::expected<PairHandle, OpenError> open_pair(PairRequest&& request) override;
     void close_pair(PairHandle handle) override;
-    void close_pairs_of(std::uint32_t tunnel_index) override;
+    void close_pairs_of(std::optional<std::uint32_t> tunnel_index) override;
     void drain(base::Nanoseconds deadline) override;
     bool drained() const override { return draining_ && live_count_ == 0; }
     int event_descriptor() const override { return epoll_; }
@@ -364,10 +365,11 @@ void PacketEngine::close_pair(PairHandle handle) {
     }
 }
 
-void PacketEngine::close_pairs_of(std::uint32_t tunnel_index) {
+void PacketEngine::close_pairs_of(std::optional<std::uint32_t> tunnel_index) {
     for (std::uint32_t slot_index = 0; slot_index < slots_.size(); ++slot_index) {
         const Slot& slot = slots_[slot_index];
-        if (slot.where != Slot::Where::nowhere && slot.tunnel_index == tunnel_index) {
+        if (slot.where != Slot::Where::nowhere &&
+            slot.tunnel_index == tunnel_index.value_or(slot.tunnel_index)) {
             close_pair({.slot_index = slot_index, .generation = slot.generation});
         }
     }

@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstring>
 #include <future>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -64,7 +65,7 @@ class StreamEngine final : public abi::Engine {
     void close_tunnel(std::uint32_t /*tunnel_index*/) override {}
     std::expected<PairHandle, OpenError> open_pair(PairRequest&& request) override;
     void close_pair(PairHandle handle) override;
-    void close_pairs_of(std::uint32_t tunnel_index) override;
+    void close_pairs_of(std::optional<std::uint32_t> tunnel_index) override;
     void drain(base::Nanoseconds deadline) override;
     bool drained() const override;
     int event_descriptor() const override { return announcements_.descriptor(); }
@@ -292,11 +293,12 @@ void StreamEngine::close_pair(PairHandle handle) {
                                                 .generation = handle.generation});
 }
 
-void StreamEngine::close_pairs_of(std::uint32_t tunnel_index) {
+void StreamEngine::close_pairs_of(std::optional<std::uint32_t> tunnel_index) {
     for (Member& member : members_) {
         for (std::uint32_t slot_index = 0; slot_index < member.generations.size(); ++slot_index) {
             const std::uint32_t generation = member.generations[slot_index];
-            if (generation % 2 == 1 && member.tunnels[slot_index] == tunnel_index) {
+            const std::uint32_t tunnel = member.tunnels[slot_index];
+            if (generation % 2 == 1 && tunnel == tunnel_index.value_or(tunnel)) {
                 send_surely(member, Command{.kind = Command::Kind::close,
                                             .slot_index = slot_index,
                                             .generation = generation});

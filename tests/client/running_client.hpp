@@ -102,7 +102,7 @@ class KeepingEngine final : public abi::Engine {
         return abi::PairHandle{.slot_index = ++opened_};
     }
     void close_pair(abi::PairHandle) override {}
-    void close_pairs_of(std::uint32_t) override {}
+    void close_pairs_of(std::optional<std::uint32_t>) override {}
     void drain(base::Nanoseconds deadline) override {
         const std::lock_guard lock(mutex_);
         draining_ = true;

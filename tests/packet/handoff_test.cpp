@@ -206,6 +206,26 @@ TEST_F(SlowPathTest, TheOriginIsKnownFromTheSynAckToTheFirstSegment) {
     EXPECT_EQ(table->direction(*direction).timestamp_delta, 650U - 90U);
 }
 
+TEST_F(SlowPathTest, APeerThatTellsNoTimestampMakesTheKernelTellItsOwn) {
+    Segment greeting = segment_to_peer(visitor_key);
+    greeting.flags = tcp_syn | tcp_ack;
+    greeting.sequence = to_visitor_next - 1;
+    greeting.acknowledgement = visitor_next;
+    greeting.options = usual_timestamps(600, 1);
+    kernel_in(build(greeting));
+    for (const int socket : {visitor_socket, client_socket}) {
+        host.sockets[socket].snapshot.timestamps = true;
+    }
+    host.sockets[visitor_socket].snapshot.own_timestamp = 700'000;
+    wire_in(from_visitor(visitor_next, ""));
+    wire_in(from_client(client_next, "", tcp_ack, usual_timestamps(90, 1)), 1);
+    open();
+    EXPECT_FALSE(host.sockets[visitor_socket].origin);
+    const auto direction = table->find(client_key);
+    ASSERT_TRUE(direction);
+    EXPECT_EQ(table->direction(*direction).timestamp_delta, 700'000U - 90U);
+}
+
 TEST_F(SlowPathTest, ALegThatBeganLaterHasNoOrigin) {
     Segment greeting = segment_to_peer(visitor_key);
     greeting.flags = tcp_syn | tcp_ack;

@@ -70,6 +70,20 @@ TEST_F(NeighboursTest, APeerThatIsANeighbourItselfDoesNotFollowAnother) {
     EXPECT_EQ(hop_of(flow, abi::Leg::visitor), visitor_link());
 }
 
+TEST_F(NeighboursTest, AnotherAddressOfTheGatewaysMachineTakesNoFlowsAlong) {
+    const std::array<std::uint8_t, 16> other_address = ipv4(10, 0, 0, 253);
+    slow->neighbour(0, gateway, visitor_link(), now);
+    slow->neighbour(0, other_address, visitor_link(), now);
+    const FlowIndex flow = splice();
+    slow->neighbour(0, other_address, new_address, now);
+    pass_time(second_ns);
+    EXPECT_EQ(hop_of(flow, abi::Leg::visitor), visitor_link());
+    // The gateway was the last with that link address: now they follow.
+    slow->neighbour(0, gateway, new_address, now);
+    pass_time(second_ns);
+    EXPECT_EQ(hop_of(flow, abi::Leg::visitor), new_address);
+}
+
 TEST_F(NeighboursTest, OtherPortsAndOtherNeighboursMeanNothing) {
     slow->neighbour(0, gateway, LinkAddress{2, 0, 0, 0, 0xbb, 1}, now);
     slow->neighbour(1, visitor_key.peer_address, LinkAddress{2, 0, 0, 0, 0xbb, 2}, now);
@@ -92,6 +106,21 @@ TEST_F(NeighboursTest, ALegOnItsWayFollowsAsWell) {
     slow->neighbour(0, visitor_key.peer_address, visitor_link(), now);
     make_legs();
     slow->neighbour(0, visitor_key.peer_address, new_address, now);
+    open();
+    const auto direction = table->find(visitor_key);
+    ASSERT_TRUE(direction);
+    EXPECT_EQ(hop_of(flow_of(*direction), abi::Leg::visitor), new_address);
+}
+
+TEST_F(NeighboursTest, AConnectionWhoseSynAckIsOnItsWayFollowsAsWell) {
+    slow->neighbour(0, visitor_key.peer_address, visitor_link(), now);
+    Segment greeting = segment_to_peer(visitor_key);
+    greeting.flags = tcp_syn | tcp_ack;
+    greeting.sequence = to_visitor_next - 1;
+    greeting.acknowledgement = visitor_next;
+    kernel_in(build(greeting));
+    slow->neighbour(0, visitor_key.peer_address, new_address, now);
+    make_legs();
     open();
     const auto direction = table->find(visitor_key);
     ASSERT_TRUE(direction);

@@ -214,6 +214,7 @@ TEST_F(ControlSocketTest, DrainHoldsAndUndrainLetsGo) {
     Operator person(path_);
     const auto drained = person.ask(R"({"command":"drain"})");
     EXPECT_EQ(drained.at("state").as_string(), "drained");
+    EXPECT_EQ(relay_.count(ControlCounter::draining), 1U);
     EXPECT_FALSE(Peer(tunnel.public_port()).connected());
     Peer refused(relay_.port());
     refused.send(hello(0));
@@ -227,6 +228,7 @@ TEST_F(ControlSocketTest, DrainHoldsAndUndrainLetsGo) {
 
     const auto serving = person.ask(R"({"command":"undrain"})");
     EXPECT_EQ(serving.at("state").as_string(), "serving");
+    EXPECT_EQ(relay_.count(ControlCounter::draining), 0U);
     EXPECT_TRUE(serving.at("ports_lost").as_array().empty());
     Peer after(tunnel.public_port());
     EXPECT_TRUE(after.connected());

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -50,13 +51,13 @@ class FakeEngine final : public abi::Engine {
         return abi::PairHandle{static_cast<std::uint32_t>(pairs_.size() - 1), 1};
     }
     void close_pair(abi::PairHandle /*handle*/) override {}
-    void close_pairs_of(std::uint32_t tunnel_index) override {
+    void close_pairs_of(std::optional<std::uint32_t> tunnel_index) override {
         std::vector<std::size_t> theirs;
         {
             const std::lock_guard lock(mutex_);
             for (std::size_t index = 0; index < pairs_.size(); ++index) {
-                if (pairs_[index].tunnel_index == tunnel_index &&
-                    pairs_[index].visitor_socket >= 0) {
+                const std::uint32_t tunnel = pairs_[index].tunnel_index;
+                if (tunnel == tunnel_index.value_or(tunnel) && pairs_[index].visitor_socket >= 0) {
                     theirs.push_back(index);
                 }
             }
