@@ -28,8 +28,8 @@ using std::chrono::milliseconds;
 constexpr int backlog = 16;
 constexpr mode_t wanted_mode = 0660;
 constexpr mode_t folder_mode = 0755;
-// Another relay holds the folder's lock for the time of a few system calls. Whoever has it longer is
-// none: everybody who may read the folder can lock it, and must not keep a relay from starting.
+// Another relay holds the folder's lock for the time of a few system calls. Whoever has it longer
+// is none: everybody who may read the folder can lock it, and must not keep a relay from starting.
 constexpr int lock_attempts = 200;
 constexpr milliseconds lock_pause{10};
 
@@ -59,8 +59,8 @@ std::expected<Descriptor, Error> lock_folder(const std::string& path) {
         return failed(path, "the folder cannot be opened", errno,
                       "make " + folder + " first, with rights for the relay's user");
     }
-    for (int attempt = 0;
-         attempt < lock_attempts && ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0; ++attempt) {
+    for (int attempt = 0; attempt < lock_attempts && ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0;
+         ++attempt) {
         std::this_thread::sleep_for(lock_pause);
     }
     return lock;
