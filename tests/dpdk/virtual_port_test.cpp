@@ -96,7 +96,9 @@ TEST_F(VirtualPort, AFrameMayGrowAtItsFrontAndShrink) {
     EXPECT_GE(frame->headroom_bytes, 128);
     EXPECT_GE(frame->headroom_bytes + frame->length_bytes + frame->tailroom_bytes, 128 + 1'518);
     // Four bytes more in front, ten fewer behind.
+    const std::uint16_t headroom_bytes = frame->headroom_bytes;
     frame->data -= 4;
+    frame->headroom_bytes = static_cast<std::uint16_t>(headroom_bytes - 4);
     frame->length_bytes = static_cast<std::uint16_t>(frame->length_bytes + 4 - 10);
     std::memmove(frame->data, frame->data + 4, 12);
     packet::store32(frame->data + 12, 0x8100'0005);
@@ -105,7 +107,7 @@ TEST_F(VirtualPort, AFrameMayGrowAtItsFrontAndShrink) {
     auto received = receive(*port, 1);
     ASSERT_EQ(received.size(), 1U);
     EXPECT_EQ(bytes_of(received[0].frame), expected);
-    EXPECT_EQ(received[0].frame.headroom_bytes, frame->headroom_bytes - 4);
+    EXPECT_EQ(received[0].frame.headroom_bytes, headroom_bytes - 4);
     port->release({&received[0].frame, 1});
     // A buffer given back and taken again starts anew.
     ASSERT_TRUE(port->allocate(*frame));
