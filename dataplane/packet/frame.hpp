@@ -14,8 +14,7 @@ namespace bore::packet {
 enum class ReceivedChecksum : std::uint8_t { unknown, good, bad };
 
 // One Ethernet frame in one contiguous buffer: bytes [data, data + length_bytes). In front of it
-// headroom_bytes may be written, too (VLAN tag, inserted options). Whoever moves `data` moves
-// headroom_bytes with it: that is where the driver takes the frame's place in its buffer from.
+// headroom_bytes may be written, too (VLAN tag, inserted options).
 struct Frame {
     std::byte* data{nullptr};
     std::uint16_t length_bytes{0};
