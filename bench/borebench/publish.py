@@ -269,9 +269,20 @@ def rendered(result, top):
     return found
 
 
+def placeless(value, top):
+    """The same without the places that the tree, its peers and its user had on that machine."""
+    if isinstance(value, dict):
+        return {key: placeless(one, top) for key, one in value.items()}
+    if isinstance(value, list):
+        return [placeless(one, top) for one in value]
+    if isinstance(value, str):
+        return value.replace(f"{pathlib.Path(top)}/", "").replace(f"{pathlib.Path.home()}/", "~/")
+    return value
+
+
 def write(result, top):
     """Returns the paths written."""
-    few = kept(result)
+    few = placeless(kept(result), top)
     texts = rendered(few, top)  # before anything is written
     target = pathlib.Path(top, KEPT)
     target.parent.mkdir(exist_ok=True)

@@ -110,3 +110,10 @@ def test_the_readmes_of_this_tree_have_the_markers(tmp_path, bulk_result):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         shutil.copy(TOP / path, tmp_path / path)
     assert publish.rendered(bulk_result, tmp_path)
+
+
+def test_what_is_kept_names_no_place_of_the_machine():
+    told = {"commands": ["/src/tree/build/bore-server --open", f"{publish.pathlib.Path.home()}/peers/frps"]}
+    assert publish.placeless(told, "/src/tree") == {
+        "commands": ["build/bore-server --open", "~/peers/frps"]
+    }
