@@ -76,12 +76,10 @@ class Stage {
         packet::DirectionEntry* entries = &installed_.table->direction(0);
         const DirectionIndex direction = senders_[index].direction;
         const packet::Adjacency* adjacencies = &installed_.table->adjacency_at(0);
-        const std::uint32_t result =
-            shape_.timestamps
-                ? packet::express::pass<true>(frame, entries, direction, adjacencies, moment_.tick)
-                : packet::express::pass<false>(frame, entries, direction, adjacencies,
-                                               moment_.tick);
-        return result != packet::express::refused;
+        std::uint32_t bytes = 0;
+        return packet::express::pass(frame, entries, direction, adjacencies, moment_.tick, bytes) ||
+               packet::express::pass_leaving(frame, entries, direction, adjacencies, moment_.tick,
+                                             bytes);
     }
 
     bool general(Frame& frame, std::size_t index) {

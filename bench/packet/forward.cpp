@@ -19,6 +19,7 @@
 #include "bench/packet/flows.hpp"
 #include "bench/packet/modes.hpp"
 #include "dataplane/base/clock.hpp"
+#include "dataplane/packet/express.hpp"
 #include "dataplane/packet/pipeline.hpp"
 #include "drivers/dpdk/eal.hpp"
 #include "drivers/dpdk/memory.hpp"
@@ -40,12 +41,8 @@ class Wires final : public packet::Outlet {
 
     void send(std::span<Frame> frames) override {
         while (!frames.empty()) {
-            const std::uint8_t port_index = frames.front().port_index;
-            std::size_t count = 1;
-            while (count < frames.size() && frames[count].port_index == port_index) {
-                ++count;
-            }
-            send_to(port_index, frames.first(count));
+            const std::size_t count = packet::leading_of_one_port(frames);
+            send_to(frames.front().port_index, frames.first(count));
             frames = frames.subspan(count);
         }
     }
@@ -180,8 +177,8 @@ class Forwarder {
             if (packet::parse_usual(frames[index].bytes(), view) != abi::PacketReason::spliced) {
                 ++missing_;
             }
-            FlowTable::Key4& key = keys_[index];
-            std::memcpy(&key, frames[index].data + 26, sizeof key);
+            const FlowTable::Key4 key = packet::express::key_of(frames[index].data);
+            keys_[index] = key;
             hashes_[index] = table_.hash4(key);
             table_.prefetch_bucket(hashes_[index]);
         }

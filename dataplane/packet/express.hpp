@@ -8,6 +8,7 @@
 //   pass()       with the entry of its direction: the rest of the conditions, then the rewriting
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -53,13 +54,13 @@ inline constexpr std::uint16_t push_bit = 0x0800;
 inline constexpr std::uint32_t plain_headers_bytes = 40;
 inline constexpr std::uint32_t stamped_headers_bytes = 52;
 
-// A multiple of 65535, so that differences can be added up without becoming negative.
+// A multiple of 65535, so that a checksum, which is a sum's complement, can be subtracted and
+// nothing becomes negative.
 inline constexpr std::uint32_t bias = 0xffff * 4;
 
-// A sum of few 16-bit words down to one, end-around carries included.
+// A sum that fits 32 bits down to 16, as fold() does.
 inline std::uint16_t fold32(std::uint32_t sum) {
-    const std::uint32_t once = (sum & 0xffffU) + (sum >> 16U);
-    return static_cast<std::uint16_t>(once + (once >> 16U));
+    return static_cast<std::uint16_t>((sum + std::rotl(sum, 16)) >> 16U);
 }
 
 [[nodiscard]] inline FlowTable::Key4 key_of(const std::byte* at) {
@@ -68,43 +69,36 @@ inline std::uint16_t fold32(std::uint32_t sum) {
             .ports = word32(at + ports_at)};
 }
 
-enum class Shape : std::uint8_t { plain, stamped, other };
-
-[[nodiscard]] inline Shape recognize(const Frame& frame) {
+// Whether the frame alone may go the shortest way. Does not look at the length that the IP header
+// tells: pass() does, which needs it anyway.
+[[nodiscard]] inline bool recognize(const Frame& frame) {
     const std::byte* at = frame.data;
-    const std::uint32_t length = frame.length_bytes;
-    if (length < options_at) [[unlikely]] {
-        return Shape::other;
+    if (frame.length_bytes < ethernet_header_bytes + plain_headers_bytes) [[unlikely]] {
+        return false;
     }
     // Ethertype, version 4 and five words of header, no ECN; no fragment, protocol TCP.
     const std::uint32_t kind = word32(at + ethertype_at) & 0x03ff'ffffU;
     const std::uint32_t carried = word32(at + fragment_at) & 0xff00'ff3fU;
     if (((kind ^ 0x0045'0008U) | (carried ^ 0x0600'0000U)) != 0) [[unlikely]] {
-        return Shape::other;
+        return false;
     }
     const std::uint32_t offset = word16(at + offset_at) | push_bit;
-    const std::uint32_t total_bytes = load16(at + total_bytes_at);
-    // Lower and upper bound of the length at once: below the headers it becomes a large number.
-    const auto room = static_cast<std::uint32_t>(length - options_at);
-    if (offset == plain_offset) {
-        return total_bytes - plain_headers_bytes <= room ? Shape::plain : Shape::other;
-    }
-    const bool stamped = offset == stamped_offset && total_bytes >= stamped_headers_bytes &&
-                         total_bytes - plain_headers_bytes <= room &&
-                         word32(at + options_at) == usual_option_word;
-    return stamped ? Shape::stamped : Shape::other;
+    return offset == plain_offset ||
+           (offset == stamped_offset &&
+            frame.length_bytes >= ethernet_header_bytes + stamped_headers_bytes &&
+            word32(at + options_at) == usual_option_word);
 }
 
-inline constexpr std::uint32_t refused = 0xffff'ffff;
+inline constexpr std::uint32_t flags_shift = 8;  // in DirectionEntry::marks()
 
 // Whether numbers may leave the block of the latest ones: a segment that moves into another block
 // must begin in the window that the other peer has announced, an acknowledgement that does must lie
 // within what the other peer has sent. Looks at the other direction, which another core may be
 // writing; about 1 in 22 full segments comes here.
-[[gnu::noinline, nodiscard]] inline bool may_leave_block(std::uint32_t sequence, std::uint32_t end,
-                                                         std::uint32_t acknowledgement,
-                                                         const DirectionEntry& entry,
-                                                         const DirectionEntry& other) {
+[[nodiscard]] inline bool may_leave_block(std::uint32_t sequence, std::uint32_t end,
+                                          std::uint32_t acknowledgement,
+                                          const DirectionEntry& entry,
+                                          const DirectionEntry& other) {
     const std::uint32_t next = entry.next_sequence.load(std::memory_order_relaxed);
     const std::uint32_t highest = entry.acknowledged.load(std::memory_order_relaxed);
     if ((end ^ next) >= max_flight_bytes) {
@@ -120,28 +114,29 @@ inline constexpr std::uint32_t refused = 0xffff'ffff;
     return ((end ^ next) < near_bytes || !sequence_after(sequence, edge)) && acknowledgement_fits;
 }
 
-// A frame of that shape, and the direction that it may belong to, of two that are a flow. Returns
-// the bytes that it newly acknowledges; or `refused`, nothing was changed, and the general way
-// decides.
-template <bool stamped>
-[[nodiscard]] inline std::uint32_t pass(Frame& frame, DirectionEntry* entries,
-                                        DirectionIndex direction, const Adjacency* adjacencies,
-                                        std::uint16_t tick) {
+// pass() for either kind of segment. `leaves`: whether numbers may leave their block.
+template <bool stamped, bool leaves>
+[[gnu::always_inline, nodiscard]] inline bool pass_as(Frame& frame, DirectionEntry* entries,
+                                                      DirectionIndex direction,
+                                                      const Adjacency* adjacencies,
+                                                      std::uint32_t tick, std::uint32_t marks,
+                                                      std::uint32_t& delivered_bytes) {
     DirectionEntry& entry = entries[direction];
     std::byte* const at = frame.data;
     const std::byte* const fields = reinterpret_cast<const std::byte*>(&entry);
     // Of the flags only timestamps and a tag count here; IPv6 goes the general way, and so
     // does whatever has a bit in `state`, a rate among them.
-    constexpr std::uint8_t harmless = flag_sack | flag_no_window_scale;
-    const auto flags = static_cast<std::uint8_t>(entry.flags & ~harmless);
+    constexpr std::uint32_t harmless = 0xffU | (flag_sack | flag_no_window_scale) << flags_shift;
     const std::uint32_t special =
-        static_cast<std::uint32_t>(flags ^ (stamped ? both_timestamps : std::uint8_t{0})) |
-        entry.state.load(std::memory_order_relaxed) |
-        entry.other_fin.load(std::memory_order_relaxed);
+        (marks & ~harmless) ^ (stamped ? std::uint32_t{both_timestamps} << flags_shift : 0U);
     const std::uint64_t in_addresses = word64(fields + offsetof(DirectionEntry, in_source));
     if (((in_addresses ^ word64(at + addresses_at)) | (entry.in_ports ^ word32(at + ports_at)) |
          special) != 0) [[unlikely]] {
-        return refused;
+        return false;
+    }
+    if (load8(at + offset_at) != static_cast<std::uint8_t>(stamped ? stamped_offset : plain_offset))
+        [[unlikely]] {
+        return false;
     }
     const std::uint32_t total_bytes = load16(at + total_bytes_at);
     constexpr std::uint32_t headers_bytes = stamped ? stamped_headers_bytes : plain_headers_bytes;
@@ -149,32 +144,44 @@ template <bool stamped>
     const std::uint32_t acknowledgement = load32(at + acknowledgement_at);
     const std::uint32_t next = entry.next_sequence.load(std::memory_order_relaxed);
     const std::uint32_t highest = entry.acknowledged.load(std::memory_order_relaxed);
-    const std::uint32_t end = sequence + (total_bytes - headers_bytes);
-    const std::uint32_t advance = acknowledgement - highest;
-    const std::uint32_t hops = word32(at + ttl_at);  // TTL, protocol, checksum
-    if (sequence - next > near_bytes || acknowledgement < highest ||
-        total_bytes - plain_headers_bytes > entry.out_mss || (hops & 0xfeU) == 0) [[unlikely]] {
-        return refused;
+    // Below the headers it becomes a large number; the frame has room for them.
+    const std::uint32_t payload_bytes = total_bytes - headers_bytes;
+    constexpr std::uint32_t before_payload_bytes = ethernet_header_bytes + headers_bytes;
+    const std::uint32_t room_bytes = frame.length_bytes - before_payload_bytes;
+    const std::uint32_t end = sequence + payload_bytes;
+    if (sequence - next > near_bytes || acknowledgement < highest || payload_bytes > room_bytes ||
+        total_bytes - plain_headers_bytes > entry.out_mss || load8(at + ttl_at) <= 1) [[unlikely]] {
+        return false;
     }
+    // Both scales from `marks`; a shift looks at five bits, and the one above the upper scale is
+    // flag_v6, which is not set.
+    static_assert(flag_v6 == 0x01);
     const std::uint32_t window = load16(at + window_at);
-    const std::uint32_t window_bytes = window << (entry.window_scales & 0x0fU);
-    const std::uint32_t scaled = window_bytes >> (entry.window_scales >> 4U);
+    const std::uint32_t window_bytes = window << (marks & 0x0fU);
+    const std::uint32_t scaled = window_bytes >> (marks >> 4U & 0x1fU);
     if (scaled > 0xffff) [[unlikely]] {
-        return refused;
+        return false;
     }
-    if (((end ^ next) | (acknowledgement ^ highest)) >= near_bytes &&
-        !may_leave_block(sequence, end, acknowledgement, entry, entries[direction ^ 1U]))
-        [[unlikely]] {
-        return refused;
+    const std::uint32_t moved = (end ^ next) | (acknowledgement ^ highest);
+    if (moved >= near_bytes) [[unlikely]] {
+        if (!leaves ||
+            !may_leave_block(sequence, end, acknowledgement, entry, entries[direction ^ 1U])) {
+            return false;
+        }
     }
-    // Nothing speaks against it: from here on things change.
+    // Nothing speaks against it: from here on things change. The entry only if it has to: a line
+    // that stays clean need not be written back.
+    frame.length_bytes = static_cast<std::uint16_t>(ethernet_header_bytes + total_bytes);
     const std::uint32_t edge = acknowledgement + window_bytes;
     const std::uint32_t edge_before = entry.window_edge.load(std::memory_order_relaxed);
-    entry.window_edge.store(sequence_after(edge, edge_before) ? edge : edge_before,
-                            std::memory_order_relaxed);
-    entry.next_sequence.store(end, std::memory_order_relaxed);
-    entry.acknowledged.store(acknowledgement, std::memory_order_relaxed);
-    entry.last_seen.store(tick, std::memory_order_relaxed);
+    const std::uint32_t edge_after = sequence_after(edge, edge_before) ? edge : edge_before;
+    if ((moved | (edge_after ^ edge_before) |
+         (std::uint32_t{entry.last_seen.load(std::memory_order_relaxed)} ^ tick)) != 0) {
+        entry.window_edge.store(edge_after, std::memory_order_relaxed);
+        entry.next_sequence.store(end, std::memory_order_relaxed);
+        entry.acknowledged.store(acknowledgement, std::memory_order_relaxed);
+        entry.last_seen.store(static_cast<std::uint16_t>(tick), std::memory_order_relaxed);
+    }
 
     // What changes by a constant is in the entry's sum, but for additions that wrap.
     std::uint32_t wraps = 0;
@@ -191,22 +198,56 @@ template <bool stamped>
         put_word32(stamps + 4, shift(load32(stamps + 4), entry.timestamp_echo_delta));
     }
     const std::uint16_t window_word = __builtin_bswap16(static_cast<std::uint16_t>(scaled));
-    const std::uint32_t sum = bias + entry.constant_change + window_word - word16(at + window_at) +
-                              static_cast<std::uint16_t>(~word16(at + checksum_at)) -
+    const std::uint32_t sum = bias + entry.constant_change + window_word - word16(at + window_at) -
+                              word16(at + checksum_at) -
                               wraps * static_cast<std::uint32_t>(carry_change);
-    const std::uint32_t ip_sum = bias - 1 + entry.address_change + (~hops >> 16U);
+    // The TTL is the low byte of its word. A single difference: only a borrow can be left of it.
+    const std::uint32_t ip_difference =
+        word16(at + ip_checksum_at) + 1U - std::uint32_t{entry.address_change};
 
     const Adjacency& adjacency = adjacencies[entry.adjacency.load(std::memory_order_acquire)];
     std::memcpy(at, adjacency.header.data(), 8);
     std::memcpy(at + 8, adjacency.header.data() + 8, 4);
-    put_word32(at + ttl_at, ((hops - 1) & 0xffffU) | ~std::uint32_t{fold32(ip_sum)} << 16U);
+    store8(at + ttl_at, static_cast<std::uint8_t>(load8(at + ttl_at) - 1));
+    put_word16(at + ip_checksum_at,
+               static_cast<std::uint16_t>(ip_difference - (ip_difference >> 31U)));
     put_word32(at + addresses_at, adjacency.own_v4());
     put_word64(at + addresses_at + 4, word64(fields + offsetof(DirectionEntry, out_destination)));
     put_word16(at + window_at, window_word);
     put_word16(at + checksum_at, static_cast<std::uint16_t>(~fold32(sum)));
-    frame.length_bytes = static_cast<std::uint16_t>(ethernet_header_bytes + total_bytes);
     frame.port_index = adjacency.port_index;
-    return advance;
+    delivered_bytes = acknowledgement - highest;
+    return true;
+}
+
+// A frame that was recognized, and the direction that it may belong to, of two that are a flow.
+// True: it is ready to be sent, and newly acknowledges so many bytes. False: nothing was changed,
+// and pass_leaving() or the general way decides.
+[[gnu::always_inline, nodiscard]] inline bool pass(Frame& frame, DirectionEntry* entries,
+                                                   DirectionIndex direction,
+                                                   const Adjacency* adjacencies, std::uint32_t tick,
+                                                   std::uint32_t& delivered_bytes) {
+    const std::uint32_t marks = entries[direction].marks();
+    return (marks & std::uint32_t{flag_in_timestamps} << flags_shift) == 0
+               ? pass_as<false, false>(frame, entries, direction, adjacencies, tick, marks,
+                                       delivered_bytes)
+               : pass_as<true, false>(frame, entries, direction, adjacencies, tick, marks,
+                                      delivered_bytes);
+}
+
+// What pass() refused: once more, with numbers that may leave their block. Not in line, so that
+// pass() calls nothing and keeps its numbers in registers.
+[[gnu::noinline, nodiscard]] inline bool pass_leaving(Frame& frame, DirectionEntry* entries,
+                                                      DirectionIndex direction,
+                                                      const Adjacency* adjacencies,
+                                                      std::uint32_t tick,
+                                                      std::uint32_t& delivered_bytes) {
+    const std::uint32_t marks = entries[direction].marks();
+    return (marks & std::uint32_t{flag_in_timestamps} << flags_shift) == 0
+               ? pass_as<false, true>(frame, entries, direction, adjacencies, tick, marks,
+                                      delivered_bytes)
+               : pass_as<true, true>(frame, entries, direction, adjacencies, tick, marks,
+                                     delivered_bytes);
 }
 
 }  // namespace bore::packet::express

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -103,7 +104,18 @@ struct alignas(base::cache_line_bytes) DirectionEntry {
     std::atomic<std::uint32_t> window_edge{0};    // highest acknowledgement + window seen
     std::atomic<std::uint16_t> last_seen{0};      // activity_tick() of the latest frame
     std::uint16_t tunnel_index{0};
+
+    // window_scales, flags, state and other_fin, from the lowest byte to the highest, in one load.
+    [[nodiscard]] std::uint32_t marks() const {
+        using Word [[gnu::may_alias]] = std::uint32_t;
+        return __atomic_load_n(reinterpret_cast<const Word*>(&window_scales), __ATOMIC_RELAXED);
+    }
 };
+static_assert(std::endian::native == std::endian::little &&
+              offsetof(DirectionEntry, window_scales) % 4 == 0 &&
+              offsetof(DirectionEntry, flags) == offsetof(DirectionEntry, window_scales) + 1 &&
+              offsetof(DirectionEntry, state) == offsetof(DirectionEntry, window_scales) + 2 &&
+              offsetof(DirectionEntry, other_fin) == offsetof(DirectionEntry, window_scales) + 3);
 static_assert(sizeof(DirectionEntry) == base::cache_line_bytes, "one line per IPv4 packet");
 static_assert(offsetof(DirectionEntry, next_sequence) == 48);
 static_assert(offsetof(DirectionEntry, out_ports) == offsetof(DirectionEntry, out_destination) + 4);

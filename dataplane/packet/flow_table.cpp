@@ -510,6 +510,18 @@ void FlowTable::online(std::uint32_t worker_index) {
 
 // ---- Questions of the installing thread
 
+DirectionIndex FlowTable::Reader::candidate_behind(std::uint32_t hash) const {
+    const std::uint32_t home = home_of(hash, bucket_count);
+    for (std::uint32_t at = next_of(home, bucket_count); at != home;
+         at = next_of(at, bucket_count)) {
+        const DirectionIndex found = candidate_in(buckets[at], hash);
+        if (found != no_direction || buckets[at].passed.load(std::memory_order_relaxed) == 0) {
+            return found;
+        }
+    }
+    return no_direction;
+}
+
 std::optional<DirectionIndex> FlowTable::find(const FlowKey& in) const {
     const std::uint32_t ports = port_word(in.peer_port, in.own_port);
     DirectionIndex found = no_direction;

@@ -210,7 +210,15 @@ class FlowTable {
 
         [[nodiscard]] std::uint32_t hash4(const Key4& key) const;
         const FlowBucket* prefetch_bucket(std::uint32_t hash) const;
+        // The first direction that may be it; `bucket` is the home bucket. no_direction when there
+        // is none, which is no proof while flows are installed.
         [[nodiscard]] DirectionIndex candidate(const FlowBucket& bucket, std::uint32_t hash) const;
+
+      private:
+        [[nodiscard]] DirectionIndex candidate_in(const FlowBucket& bucket,
+                                                  std::uint32_t hash) const;
+        // In the buckets behind the home bucket, which had no room for all.
+        [[gnu::noinline, nodiscard]] DirectionIndex candidate_behind(std::uint32_t hash) const;
     };
     [[nodiscard]] Reader reader() const;
 
@@ -220,8 +228,7 @@ class FlowTable {
     // Stages of a look-up over a burst, each for all frames before the next: prefetch_bucket, then
     // candidate (which prefetches the entry), then confirm. `look_up*` does all of it for one.
     void prefetch_bucket(std::uint32_t hash) const;
-    // The first direction in the home bucket that may be it; no_direction when none is there, which
-    // does not mean that it is in no other bucket.
+    // The first direction that may be it; no_direction when there is none, which is no proof.
     [[nodiscard]] DirectionIndex candidate4(std::uint32_t hash) const;
     [[nodiscard]] DirectionIndex candidate6(std::uint32_t hash) const;
     // The candidate when it is the one, else a whole look-up.
@@ -425,12 +432,14 @@ inline FlowTable::Reader FlowTable::reader() const {
 }
 
 inline std::uint32_t FlowTable::Reader::hash4(const Key4& key) const {
-    // As the two lie in the packet: one load.
-    const std::uint64_t pair = std::uint64_t{key.destination} << 32U | key.source;
+    // As they lie in the packet: two loads that overlap. So the ports are in an upper half, and the
+    // middle of the product, which is where the halves meet, depends on all of the key.
+    const std::uint64_t addresses = std::uint64_t{key.destination} << 32U | key.source;
+    const std::uint64_t ports = std::uint64_t{key.ports} << 32U | key.destination;
     const std::uint64_t mixed =
-        table_detail::multiply_fold(pair ^ secrets[0], key.ports ^ secrets[1]);
-    return static_cast<std::uint32_t>(
-        table_detail::multiply_fold(mixed ^ secrets[2], 0x9e37'79b9'7f4a'7c15));
+        table_detail::multiply_fold(addresses ^ secrets[0], ports ^ secrets[1]);
+    // Alone it would leave ports in a row at even distances, which some secrets make heaps.
+    return static_cast<std::uint32_t>(mixed * 0x9e37'79b9'7f4a'7c15 >> 32U);
 }
 
 inline std::uint32_t FlowTable::hash4(const Key4& key) const {
@@ -458,8 +467,8 @@ inline void FlowTable::prefetch_bucket(std::uint32_t hash) const {
     (void)reader().prefetch_bucket(hash);
 }
 
-inline DirectionIndex FlowTable::Reader::candidate(const FlowBucket& bucket,
-                                                   std::uint32_t hash) const {
+inline DirectionIndex FlowTable::Reader::candidate_in(const FlowBucket& bucket,
+                                                      std::uint32_t hash) const {
     // Nearly always the first hint is the right one; of the others one in 256 fits by chance.
     for (auto found = bucket.match(hash); found != 0; found &= found - 1) {
         const auto bit = static_cast<unsigned>(std::countr_zero(found));
@@ -472,6 +481,15 @@ inline DirectionIndex FlowTable::Reader::candidate(const FlowBucket& bucket,
         }
     }
     return no_direction;
+}
+
+inline DirectionIndex FlowTable::Reader::candidate(const FlowBucket& bucket,
+                                                   std::uint32_t hash) const {
+    const DirectionIndex found = candidate_in(bucket, hash);
+    if (found == no_direction && bucket.passed.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+        return candidate_behind(hash);
+    }
+    return found;
 }
 
 inline DirectionIndex FlowTable::candidate4(std::uint32_t hash) const {

@@ -28,7 +28,19 @@ struct Frame {
 };
 
 // Frames that one call moves at most: DPDK's usual burst, and what prefetching hides latency with.
-inline constexpr std::size_t max_burst = 32;
+inline constexpr std::size_t max_burst = 64;
+
+// How many frames from the first on have its port; 0 of none.
+[[nodiscard]] inline std::size_t leading_of_one_port(std::span<const Frame> frames) {
+    const std::uint8_t port_index = frames.empty() ? std::uint8_t{0} : frames.front().port_index;
+#pragma GCC unroll 4
+    for (std::size_t index = 0; index < frames.size(); ++index) {
+        if (frames[index].port_index != port_index) {
+            return index;
+        }
+    }
+    return frames.size();
+}
 
 // Network byte order; the compiler makes one load and a bswap of each.
 inline std::uint8_t load8(const std::byte* at) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 
 #include "dataplane/base/check.hpp"
 #include "dataplane/packet/express.hpp"
@@ -54,9 +55,10 @@ void Pipeline::process(std::span<Frame> frames, base::Nanoseconds now) {
 
 void Pipeline::process_burst(std::span<Frame> frames, base::Nanoseconds now) {
     const FlowTable::Reader reader = table_.reader();
-    parse_all(frames, reader);
+    const std::uint64_t general = parse_all(frames, reader);
     find_candidates(frames.size(), reader);
-    Burst burst{.frames = frames, .now = now, .moment = Moment(now)};
+    prefetch_addresses(general);
+    Burst burst{.frames = frames, .now = now, .moment = Moment(now), .general = general};
     translate_all(burst);
     flush_send(burst);
     if (burst.divert_count != 0) {
@@ -65,59 +67,68 @@ void Pipeline::process_burst(std::span<Frame> frames, base::Nanoseconds now) {
     if (burst.drop_count != 0) {
         outlet_.drop(std::span(drop_).first(burst.drop_count));
     }
-    flush_delivered(burst);
+    flush_delivered(burst.delivery);
     count(burst);
 }
 
-void Pipeline::parse_all(std::span<const Frame> frames, const FlowTable::Reader& reader) {
+std::uint64_t Pipeline::parse_all(std::span<const Frame> frames, const FlowTable::Reader& reader) {
+    std::uint64_t general = 0;
+#pragma GCC unroll 2
     for (std::size_t index = 0; index < frames.size(); ++index) {
         const Frame& frame = frames[index];
-        const express::Shape shape = express::recognize(frame);
-        if (frame.checksum == ReceivedChecksum::bad || shape == express::Shape::other)
-            [[unlikely]] {
+        if (frame.checksum == ReceivedChecksum::bad || !express::recognize(frame)) [[unlikely]] {
+            general |= std::uint64_t{1} << index;
             parse_general(frame, index, reader);
             continue;
         }
-        ways_[index] = shape == express::Shape::plain ? Way::plain : Way::stamped;
         const std::uint32_t hash = reader.hash4(express::key_of(frame.data));
         hashes_[index] = hash;
         buckets_[index] = reader.prefetch_bucket(hash);
     }
+    return general;
 }
 
 void Pipeline::parse_general(const Frame& frame, std::size_t index,
                              const FlowTable::Reader& reader) {
+    static const FlowBucket nobody{};
     Slot& slot = slots_[index];
     slot.reason = frame.checksum == ReceivedChecksum::bad ? PacketReason::bad_checksum
                                                           : parse_usual(frame.bytes(), slot.view);
-    ways_[index] = Way::refused;
-    if (slot.reason == PacketReason::spliced) {
-        ways_[index] = slot.view.v6 ? Way::general6 : Way::general4;
-        hashes_[index] = slot.view.v6 ? table_.hash6(key6_of(slot.view, frame.data))
-                                      : table_.hash4(key4_of(slot.view, frame.data));
-        buckets_[index] = reader.prefetch_bucket(hashes_[index]);
+    if (slot.reason != PacketReason::spliced) {
+        buckets_[index] = &nobody;
+        return;
     }
+    hashes_[index] = slot.view.v6 ? table_.hash6(key6_of(slot.view, frame.data))
+                                  : table_.hash4(key4_of(slot.view, frame.data));
+    buckets_[index] = reader.prefetch_bucket(hashes_[index]);
 }
 
 void Pipeline::find_candidates(std::size_t frame_count, const FlowTable::Reader& reader) {
+#pragma GCC unroll 2
     for (std::size_t index = 0; index < frame_count; ++index) {
-        const Way way = ways_[index];
-        if (way <= Way::general4) [[likely]] {
-            directions_[index] = reader.candidate(*buckets_[index], hashes_[index]);
-        } else if (way == Way::general6) {
-            directions_[index] = table_.candidate6(hashes_[index]);
+        directions_[index] = reader.candidate(*buckets_[index], hashes_[index]);
+    }
+}
+
+// Those of IPv6 are not in the entry.
+void Pipeline::prefetch_addresses(std::uint64_t general) const {
+    for (; general != 0; general &= general - 1) {
+        const auto index = static_cast<std::size_t>(std::countr_zero(general));
+        if (slots_[index].view.v6 && directions_[index] != FlowTable::no_direction) {
+            __builtin_prefetch(&table_.addresses(flow_of(directions_[index])));
         }
     }
 }
 
 // What does not go the shortest way, and what that refused.
-PacketReason Pipeline::confirm(const Frame& frame, std::size_t index) {
+PacketReason Pipeline::confirm(const Burst& burst, std::size_t index) {
+    const Frame& frame = burst.frames[index];
     Slot& slot = slots_[index];
-    if (ways_[index] == Way::refused) {
-        return slot.reason;
+    if ((burst.general >> index & 1U) == 0) {
+        slot.reason = parse_usual(frame.bytes(), slot.view);
     }
-    if (goes_express(ways_[index])) {
-        view_usual(frame.bytes(), slot.view);
+    if (slot.reason != PacketReason::spliced) {
+        return slot.reason;
     }
     slot.direction =
         slot.view.v6
@@ -128,47 +139,63 @@ PacketReason Pipeline::confirm(const Frame& frame, std::size_t index) {
 }
 
 void Pipeline::translate_all(Burst& burst) {
+    const std::size_t frame_count = burst.frames.size();
+    for (std::size_t index = 0; index < frame_count;) {
+        // What is ready lies in front; frames move up once something else was between them.
+        index = index == burst.send_count ? pass_run<false>(burst, index)
+                                          : pass_run<true>(burst, index);
+        if (index < frame_count) {
+            translate_general(burst, index++);
+        }
+    }
+}
+
+// Frames from `first` on, as long as they go the shortest way; returns the first that does not.
+template <bool moves>
+std::size_t Pipeline::pass_run(Burst& burst, std::size_t first) {
     // In local variables: the bytes of a frame might be anything else's as far as the compiler
     // knows, and it would load these again after each store.
     DirectionEntry* const entries = &table_.direction(0);
     const Adjacency* const adjacencies = &table_.adjacency_at(0);
-    const std::span<Frame> frames = burst.frames;
-    const std::uint16_t tick = burst.moment.tick;
-    std::size_t send_count = 0;
-    std::uint32_t general_count = 0;
-    for (std::size_t index = 0; index < frames.size(); ++index) {
+    Frame* const frames = burst.frames.data();
+    const DirectionIndex* const directions = directions_.data();
+    const std::uint32_t tick = burst.moment.tick;
+    const std::size_t end =
+        std::min(burst.frames.size(),
+                 first + static_cast<std::size_t>(std::countr_zero(burst.general >> first)));
+    Delivery delivery = burst.delivery;
+    std::size_t send_count = burst.send_count;
+    std::size_t index = first;
+    for (; index < end; ++index) {
         Frame& frame = frames[index];
-        const DirectionIndex direction = directions_[index];
-        const Way way = ways_[index];
-        std::uint32_t delivered_bytes = express::refused;
-        if (goes_express(way) && direction != FlowTable::no_direction) [[likely]] {
-            delivered_bytes =
-                way == Way::plain
-                    ? express::pass<false>(frame, entries, direction, adjacencies, tick)
-                    : express::pass<true>(frame, entries, direction, adjacencies, tick);
+        const DirectionIndex direction = directions[index];
+        if (direction == FlowTable::no_direction) [[unlikely]] {
+            break;
         }
-        if (delivered_bytes == express::refused) [[unlikely]] {
-            ++general_count;
-            burst.send_count = send_count;
-            translate_general(burst, index);
-            send_count = burst.send_count;
-            continue;
+        std::uint32_t bytes = 0;
+        if (!express::pass(frame, entries, direction, adjacencies, tick, bytes)) [[unlikely]] {
+            std::uint32_t others = 0;  // not `bytes`, which stays in its register
+            if (!express::pass_leaving(frame, entries, direction, adjacencies, tick, others)) {
+                break;
+            }
+            bytes = others;
         }
-        if (send_count != index) [[unlikely]] {
-            frames[send_count] = frame;
+        if (bytes != 0) {
+            deliver(delivery, place_of(entries[direction].tunnel_index, direction), bytes);
         }
-        ++send_count;
-        if (delivered_bytes != 0) {
-            deliver(burst, direction, delivered_bytes);
+        if constexpr (moves) {
+            frames[send_count++] = frame;
         }
     }
-    burst.send_count = send_count;
-    burst.spliced_count += static_cast<std::uint32_t>(frames.size()) - general_count;
+    burst.delivery = delivery;
+    burst.send_count = moves ? send_count : index;
+    burst.spliced_count += static_cast<std::uint32_t>(index - first);
+    return index;
 }
 
 void Pipeline::translate_general(Burst& burst, std::size_t index) {
     Frame& frame = burst.frames[index];
-    const PacketReason reason = confirm(frame, index);
+    const PacketReason reason = confirm(burst, index);
     if (reason != PacketReason::spliced) {
         divert_or_drop(burst, frame, reason);
         return;
@@ -185,7 +212,8 @@ void Pipeline::translate_general(Burst& burst, std::size_t index) {
         return;
     }
     if (outcome.delivered_bytes != 0) {
-        deliver(burst, slot.direction, outcome.delivered_bytes);
+        deliver(burst.delivery, place_of(passage.entry.tunnel_index, slot.direction),
+                outcome.delivered_bytes);
     }
     if ((passage.entry.state.load(std::memory_order_relaxed) & state_limited) != 0) {
         emit_limited(burst, frame, slot, outcome.payload_bytes);
@@ -209,7 +237,8 @@ void Pipeline::translate_rest(Burst& burst, std::size_t index) {
         return;
     }
     if (outcome.delivered_bytes != 0) {
-        deliver(burst, slot.direction, outcome.delivered_bytes);
+        const std::uint16_t tunnel_index = table_.direction(slot.direction).tunnel_index;
+        deliver(burst.delivery, place_of(tunnel_index, slot.direction), outcome.delivered_bytes);
     }
     if (outcome.flow_event) {
         const FlowIndex flow = flow_of(slot.direction);
@@ -305,26 +334,26 @@ void Pipeline::flush_send(Burst& burst) {
     }
 }
 
-void Pipeline::deliver(Burst& burst, DirectionIndex direction, std::uint32_t bytes) {
-    const std::uint16_t tunnel = table_.direction(direction).tunnel_index;
-    // What the client acknowledges was delivered to it.
-    const abi::TunnelCounter counter = leg_of(direction) == abi::Leg::client
-                                           ? abi::TunnelCounter::to_client_bytes_total
-                                           : abi::TunnelCounter::to_visitor_bytes_total;
-    if (tunnel != burst.delivered_tunnel || counter != burst.delivered_counter) {
-        flush_delivered(burst);
-        burst.delivered_tunnel = tunnel;
-        burst.delivered_counter = counter;
+inline void Pipeline::deliver(Delivery& delivery, std::uint32_t place, std::uint32_t bytes) {
+    if (place != delivery.place) [[unlikely]] {
+        flush_delivered(delivery);
+        delivery = {.place = place};
     }
-    burst.delivered_bytes += bytes;
+    delivery.bytes += bytes;
 }
 
-void Pipeline::flush_delivered(Burst& burst) {
-    if (burst.delivered_bytes != 0) {
-        BORE_CHECK(burst.delivered_tunnel < tunnel_rows_.size(), "a flow of no tunnel");
-        tunnel_rows_[burst.delivered_tunnel].add(burst.delivered_counter, burst.delivered_bytes);
-        burst.delivered_bytes = 0;
+void Pipeline::flush_delivered(const Delivery& delivery) {
+    if (delivery.bytes == 0) {
+        return;
     }
+    const std::uint32_t tunnel_index = delivery.place >> 1U;
+    BORE_CHECK(tunnel_index < tunnel_rows_.size(), "a flow of no tunnel");
+    // What the client acknowledges was delivered to it.
+    const auto leg = static_cast<abi::Leg>(delivery.place & 1U);
+    tunnel_rows_[tunnel_index].add(leg == abi::Leg::client
+                                       ? abi::TunnelCounter::to_client_bytes_total
+                                       : abi::TunnelCounter::to_visitor_bytes_total,
+                                   delivery.bytes);
 }
 
 void Pipeline::count(const Burst& burst) {

@@ -64,39 +64,52 @@ class Pipeline {
     [[nodiscard]] std::uint32_t worker_index() const { return worker_index_; }
 
   private:
-    // The first two are express::Shape's.
-    // (32 bits: a byte might be part of anything, for all that the compiler knows.)
-    enum class Way : std::uint32_t { plain, stamped, general4, general6, refused };
-    [[nodiscard]] static bool goes_express(Way way) { return way <= Way::stamped; }
+    static_assert(max_burst <= 64);  // a bit each
     // A frame that does not go the shortest way.
     struct Slot {
         TcpView view;
         DirectionIndex direction;
         PacketReason reason;  // spliced as long as nothing speaks against it
     };
+    // Bytes that a peer of some tunnel has newly acknowledged, not yet in its row.
+    struct Delivery {
+        std::uint32_t place{0};  // place_of()
+        std::uint64_t bytes{0};
+    };
+    // Tunnel and the leg whose peer acknowledged.
+    [[nodiscard]] static std::uint32_t place_of(std::uint16_t tunnel_index,
+                                                DirectionIndex direction) {
+        return std::uint32_t{tunnel_index} << 1U | (direction & 1U);
+    }
     // What the burst has brought about so far. frames[0, send_count) are ready to be sent.
     struct Burst {
         std::span<Frame> frames;
         base::Nanoseconds now;
         Moment moment;
+        std::uint64_t general;  // parse_all()'s
         std::size_t send_count{0};
         std::size_t divert_count{0};
         std::size_t drop_count{0};
         std::uint32_t spliced_count{0};
-        // Delivered bytes of one row after the other; most bursts have few.
-        std::uint64_t delivered_bytes{0};
-        abi::TunnelCounter delivered_counter{};
-        std::uint16_t delivered_tunnel{0};
+        // Bytes delivered to the same place one after the other; most bursts have one or two.
+        Delivery delivery;
         Tally tally;
     };
 
     void process_burst(std::span<Frame> frames, base::Nanoseconds now);
-    void parse_all(std::span<const Frame> frames, const FlowTable::Reader& reader);
-    void find_candidates(std::size_t frame_count, const FlowTable::Reader& reader);
+    // The stages are functions of their own, so that each has the registers for itself.
+    // Returns a bit for each frame that does not go the shortest way, the first is the lowest.
+    [[gnu::noinline, nodiscard]] std::uint64_t parse_all(std::span<const Frame> frames,
+                                                         const FlowTable::Reader& reader);
     [[gnu::noinline]] void parse_general(const Frame& frame, std::size_t index,
                                          const FlowTable::Reader& reader);
-    [[nodiscard]] PacketReason confirm(const Frame& frame, std::size_t index);
+    [[gnu::noinline]] void find_candidates(std::size_t frame_count,
+                                           const FlowTable::Reader& reader);
+    void prefetch_addresses(std::uint64_t general) const;
     void translate_all(Burst& burst);
+    template <bool moves>
+    [[gnu::noinline, nodiscard]] std::size_t pass_run(Burst& burst, std::size_t first);
+    [[nodiscard]] PacketReason confirm(const Burst& burst, std::size_t index);
     [[gnu::noinline]] void translate_general(Burst& burst, std::size_t index);
     void translate_rest(Burst& burst, std::size_t index);
     void divert_or_drop(Burst& burst, const Frame& frame, PacketReason reason);
@@ -105,8 +118,8 @@ class Pipeline {
     void emit_split(Burst& burst, const Frame& frame, const Slot& slot, const Outcome& outcome);
     [[nodiscard]] PacketReason admit(const Burst& burst, const Frame& frame, const Slot& slot,
                                      std::uint32_t payload_bytes);
-    void deliver(Burst& burst, DirectionIndex direction, std::uint32_t bytes);
-    void flush_delivered(Burst& burst);
+    void deliver(Delivery& delivery, std::uint32_t place, std::uint32_t bytes);
+    [[gnu::noinline]] void flush_delivered(const Delivery& delivery);
     void flush_send(Burst& burst);
     void count(const Burst& burst);
 
@@ -117,7 +130,6 @@ class Pipeline {
     Outlet& outlet_;
     Shaper* shaper_{nullptr};
     // Of the burst, by frame. What all frames need lies apart from what few do.
-    std::array<Way, max_burst> ways_{};
     std::array<std::uint32_t, max_burst> hashes_{};
     std::array<const FlowBucket*, max_burst> buckets_{};
     std::array<DirectionIndex, max_burst> directions_{};

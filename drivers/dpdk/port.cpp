@@ -98,6 +98,8 @@ class DpdkPort final : public packet::PacketPort {
     [[nodiscard]] const FramePool& pool() const { return *pool_; }
 
   private:
+    // Both keep the order of the others, and return how many those are.
+    static std::size_t drop_fragmented(QueueCounters& counters, std::span<Frame> frames);
     std::size_t drop_own(QueueCounters& counters, std::span<Frame> frames) const;
 
     // Destroyed from the last to the first: the device gives its buffers back to the pool.
@@ -119,17 +121,17 @@ std::size_t DpdkPort::receive(std::uint16_t queue, std::span<Frame> frames) {
     // In local variables: a frame might be anything else as far as the compiler knows.
     const std::uint8_t port_index = port_index_;
     Frame* const shown = frames.data();
-    std::size_t count = 0;
+    std::uint32_t segments = 1;
+#pragma GCC unroll 4
     for (std::uint16_t index = 0; index < received; ++index) {
         rte_mbuf* mbuf = mbufs[index];
-        if (mbuf->nb_segs != 1) [[unlikely]] {
-            rte_pktmbuf_free(mbuf);
-            add(counters_[queue].fragmented, 1);
-            continue;
-        }
-        show(mbuf, port_index, shown[count]);
-        rte_prefetch0(shown[count].data);
-        ++count;
+        show(mbuf, port_index, shown[index]);
+        rte_prefetch0(shown[index].data);
+        segments |= mbuf->nb_segs;
+    }
+    std::size_t count = received;
+    if (segments != 1) [[unlikely]] {
+        count = drop_fragmented(counters_[queue], frames.first(count));
     }
     if (info_.receive_checksum) {
         for (Frame& frame : frames.first(count)) {
@@ -144,6 +146,19 @@ std::size_t DpdkPort::receive(std::uint16_t queue, std::span<Frame> frames) {
         add(counters_[queue].received_bytes, bytes);
     }
     return drop_own_ ? drop_own(counters_[queue], frames.first(count)) : count;
+}
+
+std::size_t DpdkPort::drop_fragmented(QueueCounters& counters, std::span<Frame> frames) {
+    std::size_t kept = 0;
+    for (const Frame& frame : frames) {
+        if (mbuf_of(frame)->nb_segs == 1) {
+            frames[kept++] = frame;
+        } else {
+            add(counters.fragmented, 1);
+            rte_pktmbuf_free(mbuf_of(frame));
+        }
+    }
+    return kept;
 }
 
 // A packet socket also shows what the kernel itself sends through the interface (neighbour
@@ -166,8 +181,10 @@ std::size_t DpdkPort::drop_own(QueueCounters& counters, std::span<Frame> frames)
 std::size_t DpdkPort::transmit(std::uint16_t queue, std::span<Frame> frames) {
     rte_mbuf* mbufs[max_burst];
     const std::size_t count = std::min(frames.size(), max_burst);
+    const Frame* const given = frames.data();
+#pragma GCC unroll 4
     for (std::size_t index = 0; index < count; ++index) {
-        const Frame& frame = frames[index];
+        const Frame& frame = given[index];
         rte_mbuf* mbuf = mbuf_of(frame);
         mbuf->data_off = frame.headroom_bytes;
         mbuf->data_len = frame.length_bytes;

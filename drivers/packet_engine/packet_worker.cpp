@@ -158,12 +158,8 @@ void PacketWorker::send(std::span<Frame> frames) {
     // Runs of one port; with the usual two ports a burst has one run, because what comes in on one
     // leaves on the other.
     while (!frames.empty()) {
-        const std::uint8_t port_index = frames.front().port_index;
-        const auto other = std::find_if(frames.begin(), frames.end(), [port_index](const Frame& f) {
-            return f.port_index != port_index;
-        });
-        const auto count = static_cast<std::size_t>(other - frames.begin());
-        send_to(port_index, frames.first(count));
+        const std::size_t count = packet::leading_of_one_port(frames);
+        send_to(frames.front().port_index, frames.first(count));
         frames = frames.subspan(count);
     }
 }

@@ -225,15 +225,13 @@ TEST_P(Express, DoesWhatTheGeneralWayDoes) {
         World ours;
         copy_world(ours, given);
         const std::uint16_t tick = activity_tick(now_ns);
-        std::uint32_t result = express::refused;
-        if (const express::Shape shape = express::recognize(ours.frame);
-            shape == express::Shape::plain) {
-            result =
-                express::pass<false>(ours.frame, ours.entries.data(), 0, &ours.adjacency, tick);
-        } else if (shape == express::Shape::stamped) {
-            result = express::pass<true>(ours.frame, ours.entries.data(), 0, &ours.adjacency, tick);
-        }
-        if (result == express::refused) {
+        std::uint32_t result = 0;
+        DirectionEntry* const entries = ours.entries.data();
+        const bool passed =
+            express::recognize(ours.frame) &&
+            (express::pass(ours.frame, entries, 0, &ours.adjacency, tick, result) ||
+             express::pass_leaving(ours.frame, entries, 0, &ours.adjacency, tick, result));
+        if (!passed) {
             ++refused_count;
             ASSERT_TRUE(same_frame(ours, given)) << turn;
             ASSERT_TRUE(same_bytes(ours.entry, given.entry)) << turn;
