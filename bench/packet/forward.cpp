@@ -4,7 +4,8 @@
 //
 //   io       frames received and sent as they are
 //   parse    and parsed and hashed, their buckets prefetched
-//   look-up  and found in the table
+//   rounds   the same, of segments whose numbers were moved on first, as splice has them
+//   look-up  parsed, hashed and found in the table
 //   splice   the whole packet path
 #include <sched.h>
 
@@ -157,8 +158,10 @@ class Forwarder {
     }
 
     void forward(std::span<Frame> frames, std::uint8_t port, base::Nanoseconds now) {
-        if (options_.mode == ForwardMode::splice) {
+        if (options_.mode == ForwardMode::splice || options_.mode == ForwardMode::rounds) {
             rounds_[port].advance(frames, options_.ipv6);
+        }
+        if (options_.mode == ForwardMode::splice) {
             pipeline_.process(frames, now);
             return;
         }

@@ -33,6 +33,7 @@ void add_forward(CLI::App& app, ForwardOptions& options) {
     CLI::App& mode = *app.add_subcommand("forward", "one core, two ports of captures without end");
     const std::map<std::string, ForwardMode> modes{{"io", ForwardMode::io},
                                                    {"parse", ForwardMode::parse},
+                                                   {"rounds", ForwardMode::rounds},
                                                    {"look-up", ForwardMode::look_up},
                                                    {"splice", ForwardMode::splice}};
     mode.add_option("--mode", options.mode)->transform(CLI::CheckedTransformer(modes));

@@ -29,7 +29,7 @@ struct PcapOptions {
 };
 int run_pcap(const PcapOptions& options);
 
-enum class ForwardMode : std::uint8_t { io, parse, look_up, splice };
+enum class ForwardMode : std::uint8_t { io, parse, rounds, look_up, splice };
 
 struct ForwardOptions {
     ForwardMode mode{ForwardMode::splice};
