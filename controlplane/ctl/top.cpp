@@ -283,8 +283,7 @@ class LiveTop {
 
 }  // namespace
 
-int run_top(const std::string& segment, const TopOptions& options) {
-    abi::SegmentReader reader(segment);
+int run_top(abi::SegmentReader reader, const TopOptions& options) {
     TopModel model;
     model.set_sort(options.sort);
     model.set_filter(options.filter);
