@@ -14,7 +14,6 @@ namespace {
 using abi::ControlCounter;
 using abi::TunnelCounter;
 using abi::TunnelState;
-using abi::WorkerCounter;
 
 constexpr std::array<std::pair<TopSort, std::string_view>, top_sorts.size()> sort_names{{
     {TopSort::rate, "rate"},
