@@ -101,7 +101,7 @@ int fill(const Options& options) {
     open_tunnels(*statistics, options);
     turn(*statistics, options, 0);
     if (auto published = statistics->publish(); !published) {
-        std::fprintf(stderr, "bore-segment-filler: %s\n", published.error().c_str());
+        std::fprintf(stderr, "bore-segment-filler: %s\n", published.error().sentence.c_str());
         return 1;
     }
     std::printf("{\"path\":\"%s\",\"bytes\":%zu}\n", statistics->memory().path().c_str(),

@@ -65,7 +65,7 @@ class Wires final : public packet::Outlet {
     bool allocate(std::uint8_t port_index, Frame& frame) override {
         return ports_[port_index]->allocate(frame);
     }
-    void flow_ended(const packet::FlowEvent& /*event*/) override { ++strays_; }
+    void flow_event(const packet::FlowEvent& /*event*/) override { ++strays_; }
 
     [[nodiscard]] std::uint64_t sent() const { return sent_; }
     [[nodiscard]] std::uint64_t strays() const { return strays_; }

@@ -10,6 +10,8 @@
 #include <memory>
 #include <string_view>
 
+#include "controlplane/config/spdlog_level.hpp"
+
 namespace bore::client {
 
 namespace {
@@ -46,24 +48,6 @@ class EscapedMessage : public spdlog::custom_flag_formatter {
     bool json_;
 };
 
-spdlog::level::level_enum level_of(config::LogLevel level) {
-    switch (level) {
-        case config::LogLevel::trace:
-            return spdlog::level::trace;
-        case config::LogLevel::debug:
-            return spdlog::level::debug;
-        case config::LogLevel::info:
-            return spdlog::level::info;
-        case config::LogLevel::warning:
-            return spdlog::level::warn;
-        case config::LogLevel::error:
-            return spdlog::level::err;
-        case config::LogLevel::off:
-            break;
-    }
-    return spdlog::level::off;
-}
-
 }  // namespace
 
 void set_up_logging(const config::ClientConfig& config) {
@@ -80,7 +64,7 @@ void set_up_logging(const config::ClientConfig& config) {
                                 : "%Y-%m-%dT%H:%M:%S.%e %^%l%$ %Q");
     sink->set_formatter(std::move(formatter));
     auto logger = std::make_shared<spdlog::logger>("bore", std::move(sink));
-    logger->set_level(level_of(config.log_level));
+    logger->set_level(config::spdlog_level(config.log_level));
     logger->flush_on(spdlog::level::trace);
     spdlog::set_default_logger(std::move(logger));
 }

@@ -43,7 +43,8 @@ struct ExporterConfig {
     std::string tunnel_series = "top:100";
     TunnelSeries series;
 
-    Texts relays;  // server ids or paths; none = every segment that is there
+    Texts relays;                   // server ids or paths; none = every segment that is there
+    std::uint32_t max_relays = 32;  // of those that are found
     std::string segment_directory = "/dev/shm";
     std::uint32_t link_mbit = 1'000;  // what a relay's link carries, each way
     LogLevel log_level = LogLevel::info;

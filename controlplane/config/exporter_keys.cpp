@@ -20,11 +20,19 @@ const std::vector<Key<ExporterConfig>>& exporter_keys() {
           .name = "relay",
           .help =
               "Server id of a relay of this machine, or the path of its segment; such a relay is "
-              "reported as down when it is not there. None = all that are there, followed as "
-              "they come and go.",
+              "reported as down when it is not there. None = all that are there of root, bore and "
+              "this user, followed as they come and go; a path is read whoever owns it.",
           .placeholder = "ID",
           .variable = "BORE_EXPORTER_RELAY"},
          field_of<ExporterConfig, &ExporterConfig::relays>},
+        {{.group = relays,
+          .name = "max-relays",
+          .lowest = 1,
+          .highest = 1'000,
+          .help = "Relays that are followed at most where none is named; the log and "
+                  "bore_exporter_segments_left_out say when there are more.",
+          .variable = "BORE_EXPORTER_MAX_RELAYS"},
+         field_of<ExporterConfig, &ExporterConfig::max_relays>},
         {{.group = relays,
           .name = "segment-directory",
           .help = "Where the relays' segments are.",

@@ -111,7 +111,7 @@ int show(const ShowOptions& options, const Relay& relay, bool json) {
     if (relay.segment.empty()) {
         return fail(exit_no_relay, no_segment(relay));
     }
-    const auto snapshot = abi::SegmentReader(relay.segment).read();
+    const auto snapshot = abi::SegmentReader(relay.segment, relay.owners).read();
     if (!snapshot) {
         return fail(exit_no_relay, snapshot.error().text);
     }
@@ -147,8 +147,9 @@ int run(const Options& options) {
         return send(*request, *relay, options.json);
     }
     if (const auto* top = std::get_if<TopOptions>(&options.action)) {
-        return relay->segment.empty() ? fail(exit_no_relay, no_segment(*relay))
-                                      : run_top(relay->segment, *top);
+        return relay->segment.empty()
+                   ? fail(exit_no_relay, no_segment(*relay))
+                   : run_top(abi::SegmentReader(relay->segment, relay->owners), *top);
     }
     return show(std::get<ShowOptions>(options.action), *relay, options.json);
 }

@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <system_error>
 
 #include "controlplane/command/socket_path.hpp"
 #include "controlplane/ctl/control_client.hpp"
-#include "dataplane/abi/segment_reader.hpp"
 
 namespace bore::ctl {
 
@@ -28,7 +28,7 @@ std::string name_of(const std::string& path) {
 }
 
 void read_segment(Relay& relay) {
-    const auto snapshot = abi::SegmentReader(relay.segment).read();
+    const auto snapshot = abi::SegmentReader(relay.segment, relay.owners).read();
     if (!snapshot) {
         return;  // whoever reads it later hears why
     }
@@ -37,6 +37,16 @@ void read_segment(Relay& relay) {
     if (!echoed.empty() && is_socket(echoed)) {
         relay.socket = echoed;
     }
+}
+
+// A file of that name which is no relay's: whoever reads it hears whose it is.
+std::optional<Relay> stranger_of(const Places& places, const std::string& id) {
+    Relay relay;
+    relay.id = id;
+    relay.segment = places.segments + "/" + std::string(abi::segment_prefix) + id;
+    const auto read = abi::SegmentReader(relay.segment, relay.owners).read();
+    return !read && read.error().kind == abi::SegmentError::Kind::stranger ? std::optional(relay)
+                                                                           : std::nullopt;
 }
 
 std::string names_of(const std::vector<Relay>& relays) {
@@ -56,10 +66,11 @@ Places places_of_machine(const config::Environment& environment) {
 
 std::vector<Relay> list_relays(const Places& places) {
     std::map<std::string, Relay> relays;
-    for (const std::string& path : abi::list_segments(places.segments)) {
+    for (const std::string& path : abi::list_segments(places.segments).paths) {
         const std::string id = name_of(path).substr(abi::segment_prefix.size());
         Relay& relay = relays[id];
-        relay = {.id = id, .segment = path, .socket = {}, .alive = false};
+        relay.id = id;
+        relay.segment = path;
         read_segment(relay);
     }
     for (const std::string& folder : places.sockets) {
@@ -94,7 +105,10 @@ std::vector<Relay> list_relays(const Places& places) {
 
 std::expected<Relay, std::string> choose_relay(const Places& places, const std::string& wanted) {
     if (wanted.find('/') != std::string::npos) {
-        Relay relay{.id = name_of(wanted), .segment = {}, .socket = {}, .alive = true};
+        Relay relay;
+        relay.id = name_of(wanted);
+        relay.alive = true;
+        relay.owners = abi::Owners::anybody;
         if (is_socket(wanted)) {
             relay.socket = wanted;
         } else {
@@ -110,14 +124,21 @@ std::expected<Relay, std::string> choose_relay(const Places& places, const std::
         if (found != relays.end()) {
             return *found;
         }
+        if (auto stranger = stranger_of(places, wanted)) {
+            return *stranger;
+        }
         return std::unexpected("--relay " + wanted + ": no relay of this server id is on this " +
                                "machine; " +
                                (relays.empty() ? "there is none at all: start bore-server"
                                                : "there are " + names_of(relays)));
     }
     if (relays.empty()) {
+        const std::size_t strangers = abi::list_segments(places.segments).stranger_count;
         return std::unexpected(
             "no relay runs on this machine: no statistics in " + places.segments +
+            (strangers == 0 ? ""
+                            : " but " + std::to_string(strangers) +
+                                  " files of users who are neither root nor bore nor you") +
             " and no control socket; start bore-server, or name a file by --relay PATH");
     }
     std::vector<Relay> alive;

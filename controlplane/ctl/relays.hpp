@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "controlplane/config/load.hpp"
+#include "dataplane/abi/segment_reader.hpp"
 
 namespace bore::ctl {
 
@@ -15,6 +16,8 @@ struct Relay {
     std::string segment;  // path; empty: none found
     std::string socket;   // path; empty: none found
     bool alive{false};    // its process runs, as far as the segment or the socket tells
+    // The segment of a relay that was named by its path is read whoever owns it.
+    abi::Owners owners{abi::Owners::relays};
 };
 
 // Where to look.

@@ -2,6 +2,7 @@
 #include "controlplane/ctl/terminal.hpp"
 
 #include <clocale>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -50,6 +51,11 @@ std::expected<std::unique_ptr<Terminal>, std::string> Terminal::open() {
                                "--once");
     }
     terminal->screen_ = screen;
+    // ncurses' own handlers change the terminal, which stops a program in the background: one that
+    // was stopped there could not be ended but by SIGKILL.
+    for (const int number : {SIGINT, SIGTERM, SIGTSTP}) {
+        std::signal(number, SIG_DFL);
+    }
     terminal->has_unicode_ = std::strcmp(::nl_langinfo(CODESET), "UTF-8") == 0;
     ::set_escdelay(escape_delay_ms);
     ::cbreak();
@@ -66,10 +72,22 @@ std::expected<std::unique_ptr<Terminal>, std::string> Terminal::open() {
 
 Terminal::~Terminal() {
     if (screen_ != nullptr) {
+        // From the background it would stop this program, which is to end.
+        std::signal(SIGTTOU, SIG_IGN);
         ::curs_set(1);
-        ::endwin();
+        leave();
         ::delscreen(static_cast<SCREEN*>(screen_));
     }
+}
+
+// The cursor comes back with it, and is hidden again by the next show().
+void Terminal::leave() {
+    ::endwin();
+}
+
+bool Terminal::is_ours() const {
+    const pid_t foreground = ::tcgetpgrp(STDIN_FILENO);
+    return foreground < 0 || foreground == ::getpgrp();
 }
 
 void Terminal::show(const std::vector<ScreenLine>& shown) {

@@ -43,6 +43,10 @@ class Terminal {
     void show(const std::vector<ScreenLine>& lines);
     // What was typed; Key::none when nothing waits.
     [[nodiscard]] Input read();
+    // Gives the terminal back; the next show() takes it again.
+    void leave();
+    // Whether this program is in the foreground of its terminal, or the terminal has gone.
+    [[nodiscard]] bool is_ours() const;
     // Asks for the size again: SIGWINCH came.
     void resized();
     [[nodiscard]] std::size_t lines() const;

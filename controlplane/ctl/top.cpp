@@ -65,7 +65,7 @@ class Signals {
   public:
     Signals() {
         ::sigemptyset(&set_);
-        for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGWINCH}) {
+        for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGTSTP}) {
             ::sigaddset(&set_, number);
         }
         ::pthread_sigmask(SIG_BLOCK, &set_, &before_);
@@ -80,6 +80,20 @@ class Signals {
         ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
     }
     [[nodiscard]] int descriptor() const { return descriptor_; }
+    // While it lives signals do what they did before: a person may stop the program, and end it
+    // while it is stopped.
+    class Released {
+      public:
+        explicit Released(const Signals& signals) : signals_(signals) {
+            ::pthread_sigmask(SIG_SETMASK, &signals.before_, nullptr);
+        }
+        Released(const Released&) = delete;
+        Released& operator=(const Released&) = delete;
+        ~Released() { ::pthread_sigmask(SIG_BLOCK, &signals_.set_, nullptr); }
+
+      private:
+        const Signals& signals_;
+    };
     // 0 = none waits.
     [[nodiscard]] int next() const {
         signalfd_siginfo info{};
@@ -153,9 +167,14 @@ class LiveTop {
         while (const int number = signals_.next()) {
             if (number == SIGWINCH) {
                 terminal_.resized();
+            } else if (number == SIGTSTP) {
+                stop();
             } else {
                 ended_ = true;
             }
+        }
+        if (ended_) {
+            return;  // a terminal that is another program's now would stop this one at a read
         }
         if ((watched[0].revents & (POLLHUP | POLLERR | POLLNVAL)) != 0) {
             ended_ = true;  // the terminal was closed
@@ -168,6 +187,20 @@ class LiveTop {
                 press(input);
             }
         }
+    }
+
+    // Ctrl-Z. Goes on when a person fetches it to the foreground; in the background it stays
+    // stopped. Whatever ends it meanwhile finds the terminal given back.
+    void stop() {
+        terminal_.leave();
+        {
+            const Signals::Released released(signals_);
+            ::raise(SIGTSTP);
+            while (!terminal_.is_ours()) {
+                ::raise(SIGSTOP);
+            }
+        }
+        terminal_.resized();
     }
 
     void edit_filter(Input input) {
@@ -283,8 +316,7 @@ class LiveTop {
 
 }  // namespace
 
-int run_top(const std::string& segment, const TopOptions& options) {
-    abi::SegmentReader reader(segment);
+int run_top(abi::SegmentReader reader, const TopOptions& options) {
     TopModel model;
     model.set_sort(options.sort);
     model.set_filter(options.filter);

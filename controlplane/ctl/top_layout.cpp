@@ -17,7 +17,7 @@ constexpr std::size_t lines_for_summary = 8;
 constexpr std::size_t min_spark_columns = 8;
 constexpr std::size_t max_spark_columns = 60;
 
-constexpr std::array<std::string_view, 12> help_text{
+constexpr std::array<std::string_view, 13> help_text{
     "q, Ctrl-C   quit",
     "s           next order: rate, total, pairs, visits, port, client",
     "r           turn the order round",
@@ -30,6 +30,7 @@ constexpr std::array<std::string_view, 12> help_text{
     "PAIRS are connections now, VISIT/S new ones; TO CLIENT and TO VISITOR are",
     "payload per second, TOTAL is both since the tunnel began. The bars are the",
     "latest looks of both ways together, the highest of them is full height.",
+    "busy is the part of its time that the busiest worker was not idle.",
 };
 
 bool begins_character(char byte) {
@@ -63,6 +64,12 @@ std::string per_second(double rate) {
     }
     std::array<char, 32> text{};
     std::snprintf(text.data(), text.size(), rate < 10 ? "%.1f" : "%.0f", rate);
+    return text.data();
+}
+
+std::string whole_percent(double share) {
+    std::array<char, 16> text{};
+    std::snprintf(text.data(), text.size(), "%.0f%%", 100 * share);
     return text.data();
 }
 
@@ -160,7 +167,7 @@ std::string rates_text(const TopSummary& summary, std::size_t columns, bool asci
     const std::string text = "to client " + padded(rate_text(summary.to_client_rate), 9, true) +
                              "  to visitor " + padded(rate_text(summary.to_visitor_rate), 9, true) +
                              "  visits " + padded(per_second(summary.visit_rate) + "/s", 7, true) +
-                             "  ";
+                             "  busy " + padded(whole_percent(summary.busy_share), 4, true) + "  ";
     const std::size_t width = width_of(text);
     return width + min_spark_columns > columns
                ? text

@@ -14,7 +14,6 @@ namespace {
 using abi::ControlCounter;
 using abi::TunnelCounter;
 using abi::TunnelState;
-using abi::WorkerCounter;
 
 constexpr std::array<std::pair<TopSort, std::string_view>, top_sorts.size()> sort_names{{
     {TopSort::rate, "rate"},
@@ -69,6 +68,7 @@ void TopModel::next_sort() {
 void TopModel::begin_anew() {
     rows_.clear();
     taken_at_.reset();
+    work_times_.clear();
     summary_ = {};
 }
 
@@ -100,6 +100,7 @@ void TopModel::add(const abi::Snapshot& snapshot) {
         }
     }
     summarize(snapshot, seconds);
+    measure_work(snapshot);
     taken_at_ = snapshot.taken_at;
 }
 
@@ -161,6 +162,22 @@ void TopModel::summarize(const abi::Snapshot& snapshot, double seconds) {
     if (seconds > 0) {
         remember(summary_.history, summary_.to_client_rate + summary_.to_visitor_rate);
     }
+}
+
+void TopModel::measure_work(const abi::Snapshot& snapshot) {
+    std::vector<abi::WorkTime> times;
+    const auto note = [&](const auto& worker) {
+        times.push_back(abi::work_time(worker, snapshot.identity.started_monotonic_ns));
+    };
+    std::ranges::for_each(snapshot.workers, note);
+    std::ranges::for_each(snapshot.packet_workers, note);
+    work_times_.resize(times.size());
+    summary_.busy_share = 0;
+    for (std::size_t index = 0; index < times.size(); ++index) {
+        summary_.busy_share =
+            std::max(summary_.busy_share, times[index].since(work_times_[index]).share());
+    }
+    work_times_ = std::move(times);
 }
 
 bool TopModel::before(const TopRow& left, const TopRow& right) const {

@@ -56,6 +56,8 @@ struct TopSummary {
     double visit_rate{0};
     std::deque<double> history;
     base::Nanoseconds slowest_beat_ns{0};  // age of the oldest heartbeat of a loop
+    // Of the busiest worker, 0 to 1, since the snapshot before; at first since the relay's start.
+    double busy_share{0};
 };
 
 class TopModel {
@@ -83,6 +85,7 @@ class TopModel {
   private:
     void begin_anew();
     void update_row(const abi::TunnelSnapshot& tunnel, double seconds);
+    void measure_work(const abi::Snapshot& snapshot);
     void summarize(const abi::Snapshot& snapshot, double seconds);
     [[nodiscard]] bool before(const TopRow& left, const TopRow& right) const;
     [[nodiscard]] bool passes(const TopRow& row) const;
@@ -94,6 +97,7 @@ class TopModel {
     std::uint64_t instance_id_{0};
     std::optional<base::Nanoseconds> taken_at_;  // the snapshot before
     std::map<std::string, TopRow> rows_;         // by id
+    std::vector<abi::WorkTime> work_times_;      // of the snapshot before, by loop
     TopSummary summary_;
 };
 

@@ -6,6 +6,7 @@
 
 #include "controlplane/command/request.hpp"
 #include "controlplane/ctl/format.hpp"
+#include "dataplane/abi/segment_owner.hpp"
 
 namespace bore::ctl {
 
@@ -94,8 +95,21 @@ std::vector<std::string> tunnel_row(const Snapshot& snapshot, const TunnelSnapsh
             id_of(tunnel)};
 }
 
-// Everything that a tunnel moved, over all tunnels: what the rows hold of tunnels before is gone
-// with them, the workers' sums stay.
+// What the packet engine moved since the start: the rows hold what earlier tunnels on them moved,
+// as their baselines.
+std::uint64_t moved_as_packets(const Snapshot& snapshot) {
+    std::uint64_t sum = 0;
+    for (const TunnelSnapshot& tunnel : snapshot.tunnels) {
+        for (const TunnelCounter counter :
+             {TunnelCounter::to_client_bytes_total, TunnelCounter::to_visitor_bytes_total}) {
+            sum += tunnel.packet.get(counter) +
+                   tunnel.description.packet_baseline[static_cast<std::size_t>(counter)];
+        }
+    }
+    return sum;
+}
+
+// The same of the stream engine; its workers count that.
 std::uint64_t moved_bytes(const Snapshot& snapshot) {
     const auto workers = abi::sum_of_counters(snapshot.workers);
     return workers.get(WorkerCounter::copied_bytes_total) +
@@ -117,6 +131,12 @@ std::string state_text(const Snapshot& snapshot, const std::optional<json::objec
     return told;
 }
 
+std::string moved_text(const Snapshot& snapshot) {
+    return bytes_text(moved_bytes(snapshot)) + " by the stream engine" +
+           (snapshot.slow_path ? ", " + bytes_text(moved_as_packets(snapshot)) + " as packets"
+                               : "");
+}
+
 std::uint64_t refused(const Snapshot& snapshot) {
     std::uint64_t sum = 0;
     abi::for_each(snapshot.control, [&](const abi::CounterInfo& info, std::uint64_t value) {
@@ -134,6 +154,7 @@ std::string share_text(std::uint64_t part, std::uint64_t whole) {
 struct Loops {
     Table table{.columns = {{"LOOP"},
                             {"BEAT", Align::right},
+                            {"BUSY", Align::right},
                             {"PAIRS", Align::right},
                             {"OPENED", Align::right},
                             {"COPIED", Align::right},
@@ -144,10 +165,14 @@ struct Loops {
     json::array objects;
 
     template <typename Part>
-    void note(const std::string& name, const Part& part) {
+    void note(const std::string& name, const Part& part,
+              const std::optional<abi::WorkTime>& time = std::nullopt) {
         json::object object;
         object["loop"] = name;
         object["heartbeat_age_s"] = seconds(part.heartbeat_age_ns);
+        if (time) {
+            object["busy_share"] = time->share();
+        }
         object["counters"] = counters_of(part.counters);
         objects.emplace_back(std::move(object));
     }
@@ -242,9 +267,10 @@ View status_view(const Snapshot& snapshot, const std::optional<json::object>& pi
         {"pairs", std::to_string(workers.get(WorkerCounter::pairs_live) + spliced) + " live (" +
                       std::to_string(spliced) + " as packets), " +
                       count(ControlCounter::visitors_pending) + " visitors waiting"},
-        {"moved", bytes_text(moved_bytes(snapshot)) + " by the stream engine"},
+        {"moved", moved_text(snapshot)},
         {"refused", std::to_string(refused(snapshot)) + " (borectl drops has the reasons)"},
-        {"segment", snapshot.path + ", " + bytes_text(snapshot.segment_bytes)},
+        {"segment", snapshot.path + ", " + bytes_text(snapshot.segment_bytes) + ", of " +
+                        abi::user_text(snapshot.owner_uid)},
     };
     if (snapshot.torn_row_count > 0) {
         view.note = std::to_string(snapshot.torn_row_count) +
@@ -262,10 +288,12 @@ View status_view(const Snapshot& snapshot, const std::optional<json::object>& pi
     view.json["tunnels_live"] = snapshot.control.get(ControlCounter::tunnels_live);
     view.json["pairs_live"] = workers.get(WorkerCounter::pairs_live) + spliced;
     view.json["segment"] = snapshot.path;
+    view.json["segment_owner_uid"] = snapshot.owner_uid;
     view.json["segment_bytes"] = snapshot.segment_bytes;
     view.json["control"] = counters_of(snapshot.control);
     view.json["workers"] = counters_of(workers);
     if (snapshot.slow_path) {
+        view.json["packet_bytes_total"] = moved_as_packets(snapshot);
         view.json["packet_workers"] = counters_of(abi::sum_of_counters(snapshot.packet_workers));
         view.json["slow_path"] = counters_of(snapshot.slow_path->counters);
     }
@@ -310,38 +338,41 @@ View tunnels_view(const Snapshot& snapshot, bool all) {
 
 View workers_view(const Snapshot& snapshot) {
     Loops loops;
+    const std::uint64_t started = snapshot.identity.started_monotonic_ns;
     for (std::size_t index = 0; index < snapshot.workers.size(); ++index) {
         const abi::WorkerSnapshot& worker = snapshot.workers[index];
         const auto get = [&](WorkerCounter counter) { return worker.counters.get(counter); };
         const std::string name = "stream " + std::to_string(index);
+        const abi::WorkTime time = abi::work_time(worker, started);
         loops.table.rows.push_back(
-            {name, duration_text(worker.heartbeat_age_ns),
+            {name, duration_text(worker.heartbeat_age_ns), percent_text(time.share()),
              std::to_string(get(WorkerCounter::pairs_live)),
              std::to_string(get(WorkerCounter::pairs_opened_total)),
              bytes_text(get(WorkerCounter::copied_bytes_total)),
              bytes_text(get(WorkerCounter::spliced_bytes_total)),
              std::to_string(get(WorkerCounter::loops_total)),
              share_text(get(WorkerCounter::waits_total), get(WorkerCounter::loops_total))});
-        loops.note(name, worker);
+        loops.note(name, worker, time);
     }
     for (std::size_t index = 0; index < snapshot.packet_workers.size(); ++index) {
         const abi::PacketWorkerSnapshot& worker = snapshot.packet_workers[index];
         const auto get = [&](PacketWorkerCounter counter) { return worker.counters.get(counter); };
         const std::string name = "packet " + std::to_string(index);
+        const abi::WorkTime time = abi::work_time(worker, started);
         loops.table.rows.push_back(
-            {name, duration_text(worker.heartbeat_age_ns), "-", "-", "-",
-             std::to_string(get(PacketWorkerCounter::packet_spliced_total)) + " fr",
+            {name, duration_text(worker.heartbeat_age_ns), percent_text(time.share()), "-", "-",
+             "-", std::to_string(get(PacketWorkerCounter::packet_spliced_total)) + " fr",
              std::to_string(get(PacketWorkerCounter::packet_loops_total)),
              share_text(get(PacketWorkerCounter::packet_idle_loops_total),
                         get(PacketWorkerCounter::packet_loops_total))});
-        loops.note(name, worker);
+        loops.note(name, worker, time);
     }
     if (snapshot.slow_path) {
         const auto get = [&](SlowPathCounter counter) {
             return std::to_string(snapshot.slow_path->counters.get(counter));
         };
         loops.table.rows.push_back(
-            {"slow path", duration_text(snapshot.slow_path->heartbeat_age_ns),
+            {"slow path", duration_text(snapshot.slow_path->heartbeat_age_ns), "-",
              get(SlowPathCounter::flows_live), get(SlowPathCounter::handoffs_total), "-", "-",
              get(SlowPathCounter::slow_path_loops_total), "-"});
         loops.note("slow path", *snapshot.slow_path);

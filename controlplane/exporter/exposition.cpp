@@ -72,6 +72,17 @@ MetricFamily own(MetricType type, std::string name, std::string help, double val
     return family;
 }
 
+MetricFamily left_out(const Relays::LeftOut& files) {
+    MetricFamily family = own(MetricType::Gauge, "bore_exporter_segments_left_out",
+                              "Files that are named like segments and not followed: beyond "
+                              "max-relays, or of a user who runs no relay.",
+                              static_cast<double>(files.beyond_limit), {{"reason", "limit"}});
+    prometheus::ClientMetric& second = family.metric.emplace_back();
+    second.label = {{"reason", "owner"}};
+    second.gauge.value = static_cast<double>(files.of_strangers);
+    return family;
+}
+
 }  // namespace
 
 Exposition::Exposition(const config::ExporterConfig& config)
@@ -110,6 +121,7 @@ std::string Exposition::metrics() {
               {{"version", BORE_VERSION}}));
     write(own(gauge, "bore_exporter_relays", "Relays that the exporter looks at.",
               static_cast<double>(views.size())));
+    write(left_out(relays_.left_out()));
     write(own(counter, "bore_exporter_scrapes_total", "Answers to /metrics, this one included.",
               static_cast<double>(scrapes_)));
     write(own(counter, "process_cpu_seconds_total", "Processor time of the exporter.",
@@ -140,8 +152,10 @@ Health Exposition::health() {
     boost::json::object answer;
     if (relays.empty()) {
         healthy = false;
-        answer["reason"] = "no relay's segment is in " + where_ +
-                           ": none runs, or with --stats off, or this user may not read the folder";
+        answer["reason"] =
+            "no relay's segment is in " + where_ +
+            ": none runs, or with --stats off, or this user may not read the folder" +
+            (relays_.left_out().of_strangers == 0 ? "" : "; what is there belongs to other users");
     }
     answer["status"] = healthy ? "ok" : "failing";
     answer["relays"] = std::move(relays);

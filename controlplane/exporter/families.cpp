@@ -73,7 +73,8 @@ void write_states(Views relays, const FamilySink& sink) {
 
 void write_identities(Views relays, const FamilySink& sink) {
     MetricFamily info =
-        gauge("bore_relay_info", "The relay: its server id, version, control port and engine.");
+        gauge("bore_relay_info",
+              "The relay: its server id, version, control port, engine and user (a number).");
     for (const RelayView& relay : relays) {
         if (relay.snapshot != nullptr) {
             const abi::SegmentIdentity& identity = relay.snapshot->identity;
@@ -83,7 +84,8 @@ void write_identities(Views relays, const FamilySink& sink) {
                         {"server_id", label_text(abi::text_of(identity.server_id))},
                         {"version", label_text(abi::text_of(identity.version))},
                         {"control_port", std::to_string(identity.control_port)},
-                        {"engine", label_text(abi::text_of(identity.engine))}},
+                        {"engine", label_text(abi::text_of(identity.engine))},
+                        {"user", std::to_string(relay.snapshot->owner_uid)}},
                        1));
         }
     }

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "controlplane/config/exporter_config.hpp"
+#include "controlplane/config/spdlog_level.hpp"
 #include "controlplane/exporter/exposition.hpp"
 #include "controlplane/exporter/http_server.hpp"
 
@@ -22,29 +23,11 @@ namespace {
 using namespace bore;
 using exporter::Answer;
 
-spdlog::level::level_enum level_of(config::LogLevel level) {
-    switch (level) {
-        case config::LogLevel::trace:
-            return spdlog::level::trace;
-        case config::LogLevel::debug:
-            return spdlog::level::debug;
-        case config::LogLevel::info:
-            return spdlog::level::info;
-        case config::LogLevel::warning:
-            return spdlog::level::warn;
-        case config::LogLevel::error:
-            return spdlog::level::err;
-        case config::LogLevel::off:
-            break;
-    }
-    return spdlog::level::off;
-}
-
 void set_up_logging(config::LogLevel level) {
     auto logger = std::make_shared<spdlog::logger>(
         "bore-exporter", std::make_shared<spdlog::sinks::stderr_sink_st>());
     logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
-    logger->set_level(level_of(level));
+    logger->set_level(config::spdlog_level(level));
     logger->flush_on(spdlog::level::trace);
     spdlog::set_default_logger(std::move(logger));
 }

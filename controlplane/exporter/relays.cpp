@@ -15,10 +15,13 @@ namespace {
 
 constexpr std::uint64_t bytes_per_megabit = 125'000;
 
-std::string path_of(const std::string& relay, const config::ExporterConfig& config) {
+// Of a relay named by its server id the segment must be a relay's; a path is the operator's word.
+abi::SegmentReader reader_of(const std::string& relay, const config::ExporterConfig& config) {
     return relay.find('/') != std::string::npos
-               ? relay
-               : config.segment_directory + "/" + std::string(abi::segment_prefix) + relay;
+               ? abi::SegmentReader(relay, abi::Owners::anybody)
+               : abi::SegmentReader(
+                     config.segment_directory + "/" + std::string(abi::segment_prefix) + relay,
+                     abi::Owners::relays);
 }
 
 // The file's name without its prefix: known also while the file cannot be read.
@@ -53,14 +56,17 @@ std::uint64_t max_tunnels_in(const std::string& configuration) {
     }
 }
 
-Relays::Relay::Relay(const std::string& path, const config::ExporterConfig& config,
+Relays::Relay::Relay(abi::SegmentReader reader_of_it, const config::ExporterConfig& config,
                      base::Nanoseconds watching_since)
-    : name(name_of(path)), reader(path), accounts(config.series.most, watching_since) {}
+    : name(name_of(reader_of_it.path())),
+      reader(std::move(reader_of_it)),
+      accounts(config.series.most, watching_since) {}
 
 Relays::Relays(const config::ExporterConfig& config)
     : config_(config), watching_since_(base::monotonic_now()) {
     for (const std::string& relay : config.relays) {
-        relays_.push_back(std::make_unique<Relay>(path_of(relay, config), config, watching_since_));
+        relays_.push_back(
+            std::make_unique<Relay>(reader_of(relay, config), config, watching_since_));
     }
 }
 
@@ -74,23 +80,48 @@ void Relays::refresh() {
 }
 
 void Relays::follow_directory() {
-    const std::vector<std::string> paths = abi::list_segments(config_.segment_directory);
-    std::erase_if(relays_, [&paths](const std::unique_ptr<Relay>& relay) {
-        const bool gone = std::ranges::count(paths, relay->reader.path()) == 0;
+    const abi::SegmentList found = abi::list_segments(config_.segment_directory);
+    std::erase_if(relays_, [&found](const std::unique_ptr<Relay>& relay) {
+        const bool gone = !std::ranges::binary_search(found.paths, relay->reader.path());
         if (gone) {
             spdlog::info("relay {}: its segment is gone", relay->name);
         }
         return gone;
     });
-    for (const std::string& path : paths) {
+    // Those that are followed stay; new ones are taken in the order of their names.
+    for (const std::string& path : found.paths) {
+        if (relays_.size() >= config_.max_relays) {
+            break;
+        }
         const auto known = std::ranges::find_if(
             relays_, [&path](const auto& relay) { return relay->reader.path() == path; });
         if (known == relays_.end()) {
-            relays_.push_back(std::make_unique<Relay>(path, config_, watching_since_));
+            relays_.push_back(std::make_unique<Relay>(abi::SegmentReader(path, abi::Owners::relays),
+                                                      config_, watching_since_));
             spdlog::info("relay {}: found {}", relays_.back()->name, config::printable(path));
         }
     }
     std::ranges::sort(relays_, {}, [](const auto& relay) { return relay->name; });
+    note_left_out({.beyond_limit = found.paths.size() - relays_.size(),
+                   .of_strangers = found.stranger_count});
+}
+
+// A sentence when it begins and none for each further file: anybody may make files there.
+void Relays::note_left_out(const LeftOut& now) {
+    const std::string& folder = config_.segment_directory;
+    if (now.beyond_limit != 0 && left_out_.beyond_limit == 0) {
+        spdlog::warn(
+            "{} segments in {} are left out: max-relays = {}; raise it, name the relays by "
+            "--relay, or remove what dead relays have left",
+            now.beyond_limit, folder, config_.max_relays);
+    }
+    if (now.of_strangers != 0 && left_out_.of_strangers == 0) {
+        spdlog::warn(
+            "{} files in {} are named like segments and belong neither to root nor to bore nor to "
+            "this user: left out; --relay PATH reads one all the same",
+            now.of_strangers, folder);
+    }
+    left_out_ = now;
 }
 
 void Relays::read(Relay& relay, std::uint64_t link_bytes_per_second) {

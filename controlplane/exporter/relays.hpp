@@ -29,10 +29,16 @@ class Relays {
         std::string reason;
     };
     [[nodiscard]] std::vector<Health> health() const;
+    // Files that are named as segments and are not followed.
+    struct LeftOut {
+        std::size_t beyond_limit{0};  // more than max-relays
+        std::size_t of_strangers{0};  // of users who run no relay
+    };
+    [[nodiscard]] const LeftOut& left_out() const { return left_out_; }
 
   private:
     struct Relay {
-        Relay(const std::string& path, const config::ExporterConfig& config,
+        Relay(abi::SegmentReader reader, const config::ExporterConfig& config,
               base::Nanoseconds watching_since);
 
         std::string name;
@@ -46,12 +52,14 @@ class Relays {
     };
 
     void follow_directory();
+    void note_left_out(const LeftOut& now);
     static void read(Relay& relay, std::uint64_t link_bytes_per_second);
     [[nodiscard]] static RelayView view(const Relay& relay);
 
     config::ExporterConfig config_;
     base::Nanoseconds watching_since_;
     std::vector<std::unique_ptr<Relay>> relays_;
+    LeftOut left_out_;
 };
 
 // The relay's own text of its configuration; 0 = not in it.

@@ -306,17 +306,21 @@ std::expected<std::optional<PacketParts>, std::string> open_packet_ports(const S
             return std::unexpected("engine = packet: " + parts.error());
         }
         log.warning("the packet engine cannot run, the stream engine does: " + parts.error());
-        // Without CAP_NET_ADMIN there is nothing to reduce to.
-        if (!drivers::missing_privileges({}).empty()) {
-            return std::nullopt;
-        }
+        return std::nullopt;
     }
-    // Everything that needs more is open now. Threads that start from here on inherit what is left.
-    if (auto dropped = drivers::drop_privileges({.user = config.packet_user.value_or("")});
-        !dropped) {
-        return std::unexpected(dropped.error());
+    return std::move(*parts);
+}
+
+bool gives_up_privileges(const ServerConfig& config, bool has_parts) {
+    if (config.engine == EngineChoice::stream || config.packet_ports.empty()) {
+        return false;
     }
-    return parts ? std::optional<PacketParts>(std::move(*parts)) : std::nullopt;
+    // Without CAP_NET_ADMIN there is nothing to reduce to.
+    return has_parts || drivers::missing_privileges({}).empty();
+}
+
+std::expected<void, std::string> give_up_privileges(const ServerConfig& config) {
+    return drivers::drop_privileges({.user = config.packet_user.value_or("")});
 }
 
 std::expected<std::unique_ptr<abi::Engine>, std::string> make_engine(const ServerConfig& config,

@@ -42,7 +42,15 @@ struct PacketParts {
 [[nodiscard]] std::expected<std::optional<PacketParts>, std::string> open_packet_ports(
     const config::ServerConfig& config, Log& log);
 
-// Both need statistics made for their shape; `tunnels` must outlive the engine.
+// Whether the relay runs on with CAP_NET_ADMIN alone, and as --packet-user: where the packet engine
+// was to run. `has_parts`: it will.
+[[nodiscard]] bool gives_up_privileges(const config::ServerConfig& config, bool has_parts);
+// Behind everything that needs more, before the engine: threads inherit what is left. The error is
+// a sentence.
+[[nodiscard]] std::expected<void, std::string> give_up_privileges(
+    const config::ServerConfig& config);
+
+// Needs statistics made for its shape; `tunnels` must outlive the engine.
 [[nodiscard]] std::expected<std::unique_ptr<abi::Engine>, std::string> make_engine(
     const config::ServerConfig& config, std::uint32_t worker_count, PacketParts* parts,
     abi::Statistics& statistics, abi::TunnelTable& tunnels);

@@ -13,29 +13,12 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "controlplane/config/spdlog_level.hpp"
 #include "dataplane/base/clock.hpp"
 
 namespace bore::relay {
 
 namespace {
-
-spdlog::level::level_enum spdlog_level(config::LogLevel level) {
-    switch (level) {
-        case config::LogLevel::trace:
-            return spdlog::level::trace;
-        case config::LogLevel::debug:
-            return spdlog::level::debug;
-        case config::LogLevel::info:
-            return spdlog::level::info;
-        case config::LogLevel::warning:
-            return spdlog::level::warn;
-        case config::LogLevel::error:
-            return spdlog::level::err;
-        case config::LogLevel::off:
-            break;
-    }
-    return spdlog::level::off;
-}
 
 // The journal reads "<6>" in front of a line as its priority (sd-daemon(3)).
 class JournalPriority : public spdlog::custom_flag_formatter {
@@ -172,7 +155,7 @@ void Log::configure(const Options& options) {
     }
     sink->set_formatter(std::move(formatter));
     logger_ = std::make_unique<spdlog::logger>("bore-server", std::move(sink));
-    logger_->set_level(spdlog_level(options.level));
+    logger_->set_level(config::spdlog_level(options.level));
     logger_->flush_on(spdlog::level::trace);
 }
 
@@ -199,9 +182,9 @@ void Log::write(config::LogLevel level, std::string_view message, Fields fields)
     if (level < options_.level) {
         return;
     }
-    logger_->log(spdlog_level(level), options_.format == config::LogFormat::json
-                                          ? format_log_json(message, fields)
-                                          : format_log_text(message, fields));
+    logger_->log(config::spdlog_level(level), options_.format == config::LogFormat::json
+                                                  ? format_log_json(message, fields)
+                                                  : format_log_text(message, fields));
 }
 
 void Log::debug(std::string_view message, FieldList fields) {

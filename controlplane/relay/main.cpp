@@ -88,7 +88,8 @@ relay::Reloaded reload(config::LoadedServer& running, Arguments arguments, relay
 
 std::expected<abi::Statistics, std::string> make_statistics(const config::ServerConfig& config,
                                                             std::uint32_t worker_count,
-                                                            const relay::PacketParts* parts) {
+                                                            const relay::PacketParts* parts,
+                                                            std::optional<std::string> user) {
     abi::SegmentShape shape{.worker_count = worker_count, .tunnel_capacity = tunnel_rows(config)};
     if (parts != nullptr) {
         shape.packet = {parts->shape.packet_workers,
@@ -100,6 +101,7 @@ std::expected<abi::Statistics, std::string> make_statistics(const config::Server
     return abi::Statistics::shared(
         shape, {.name = std::string(abi::segment_prefix) + config::stats_name(config),
                 .group = config.stats_group,
+                .user = std::move(user),
                 .directory = ""});
 }
 
@@ -163,15 +165,24 @@ int run(config::LoadedServer loaded, Arguments arguments) {
         return 1;
     }
     std::optional<relay::PacketParts>& parts = *opened;
-    // 5. Counters
-    auto made = make_statistics(loaded.config, worker_count, parts ? &*parts : nullptr);
+    // 5. Counters, for which the same holds
+    const bool reduces = relay::gives_up_privileges(loaded.config, parts.has_value());
+    auto made = make_statistics(loaded.config, worker_count, parts ? &*parts : nullptr,
+                                reduces ? loaded.config.packet_user : std::nullopt);
     if (!made) {
         log.error(made.error());
         return 1;
     }
+    // 6. Privileges
+    if (auto given_up =
+            reduces ? relay::give_up_privileges(loaded.config) : std::expected<void, std::string>{};
+        !given_up) {
+        log.error(given_up.error());
+        return 1;
+    }
     abi::Statistics& statistics = *made;
     log.count_dropped_in(statistics.control());
-    // 6. Engine
+    // 7. Engine
     abi::TunnelTable tunnels(statistics.tunnel_capacity());
     auto engine = relay::make_engine(loaded.config, worker_count, parts ? &*parts : nullptr,
                                      statistics, tunnels);
@@ -186,7 +197,7 @@ int run(config::LoadedServer loaded, Arguments arguments) {
     };
     describe(statistics, loaded, (*engine)->description());
     publish_configuration();
-    // 7. Control plane
+    // 8. Control plane
     relay::Server server(loaded.config,
                          {.engine = **engine,
                           .statistics = statistics,
@@ -205,10 +216,12 @@ int run(config::LoadedServer loaded, Arguments arguments) {
         return 1;
     }
     if (auto published = statistics.publish(); !published) {
-        log.error(published.error());
-        return 1;
-    }
-    if (!statistics.memory().path().empty()) {
+        if (!published.error().by_another_user) {
+            log.error(published.error().sentence);
+            return 1;
+        }
+        log.warning("nobody can read this relay's statistics: " + published.error().sentence);
+    } else if (!statistics.memory().path().empty()) {
         log.info("statistics", {{"segment", statistics.memory().path()},
                                 {"bytes", statistics.memory().size_bytes()}});
     }

@@ -47,6 +47,9 @@ struct HistogramInfo {
 #define BORE_SLOW_PATH_HISTOGRAMS(X)                                                             \
     X(handoff_ns, nanoseconds, 10,                                                               \
       "From a pair handed to the packet engine to it being spliced, failed hand-offs left out.") \
+    X(flow_first_byte_ns, nanoseconds, 10,                                                       \
+      "From a pair handed to the packet engine to the first byte that it delivered, either "     \
+      "way; spliced, that is acknowledged by its receiver.")                                     \
     X(flow_lifetime_ns, nanoseconds, 20,                                                         \
       "From a pair handed to the packet engine to its end, "                                     \
       "where it was spliced.")

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <pwd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "dataplane/abi/segment.hpp"
+#include "dataplane/abi/segment_owner.hpp"
 #include "dataplane/base/check.hpp"
 
 namespace bore::abi {
@@ -49,8 +51,25 @@ bool lock(int descriptor) {
     return ::fcntl(descriptor, F_OFD_SETLK, &whole) == 0;
 }
 
-std::expected<void, std::string> set_group(int descriptor, const std::string& name,
-                                           const std::string& path) {
+std::expected<void, std::string> give_to_user(int descriptor, const std::string& name,
+                                              const std::string& path) {
+    std::vector<char> buffer(16'384);
+    passwd entry{};
+    passwd* found = nullptr;
+    (void)::getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+    if (found == nullptr) {
+        return std::unexpected("there is no user \"" + name +
+                               "\"; make one (systemd-sysusers, adduser --system) or name another");
+    }
+    if (::fchown(descriptor, entry.pw_uid, entry.pw_gid) != 0) {
+        return std::unexpected(path + " cannot be given to the user \"" + name + "\"" +
+                               reason(errno) + "; start the relay as root, or as that user");
+    }
+    return {};
+}
+
+std::expected<void, std::string> give_to_group(int descriptor, const std::string& name,
+                                               const std::string& path) {
     std::vector<char> buffer(16'384);
     group entry{};
     group* found = nullptr;
@@ -68,12 +87,74 @@ std::expected<void, std::string> set_group(int descriptor, const std::string& na
     return {};
 }
 
+// Readers believe no stranger, so nothing is lost; in a sticky folder only root may.
+void remove_strangers(const std::string& path) {
+    struct stat found{};
+    if (::lstat(path.c_str(), &found) == 0 && !is_relay_user(found.st_uid)) {
+        (void)::unlink(path.c_str());
+    }
+}
+
 // Whether the name is still that of the open file.
 bool named(int descriptor, const std::string& path) {
     struct stat opened{};
     struct stat found{};
     return ::fstat(descriptor, &opened) == 0 && ::lstat(path.c_str(), &found) == 0 &&
            opened.st_ino == found.st_ino && opened.st_dev == found.st_dev;
+}
+
+// Relays lock for writing, which who may only read the file cannot.
+bool locked_by_a_relay(int descriptor) {
+    struct flock whole{};
+    whole.l_type = F_RDLCK;
+    whole.l_whence = SEEK_SET;
+    return ::fcntl(descriptor, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
+}
+
+std::unexpected<PublishError> taken(const std::string& path, uid_t owner, const std::string& what) {
+    return std::unexpected(PublishError{
+        .by_another_user = true,
+        .sentence = path + " belongs to " + user_text(owner) + " and " + what +
+                    "; as root, remove it, then start the relay anew, or choose another server-id" +
+                    std::string(remedy)});
+}
+
+// Removes what a dead relay left, or what root may remove. Success as well when it has gone by
+// itself meanwhile.
+std::expected<void, PublishError> remove_old(const std::string& path) {
+    struct stat found{};
+    if (::lstat(path.c_str(), &found) != 0) {
+        return {};  // linkat() says what is wrong, if anything is
+    }
+    const bool foreign = found.st_uid != ::geteuid();
+    const auto refused = [&](const std::string& what) -> std::expected<void, PublishError> {
+        if (foreign) {
+            return taken(path, found.st_uid, what);
+        }
+        return std::unexpected(PublishError{.sentence = path + " is there and " + what +
+                                                        "; remove it, choose another server-id" +
+                                                        std::string(remedy)});
+    };
+    const Closing old(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (old.descriptor < 0) {
+        return errno == ENOENT ? std::expected<void, PublishError>{}
+                               : refused("cannot be opened" + reason(errno));
+    }
+    if (!lock(old.descriptor)) {
+        if (foreign) {
+            return refused("is in use by a program of that user");
+        }
+        if (!locked_by_a_relay(old.descriptor)) {
+            return taken(path, found.st_uid, "is kept locked by somebody who may read it");
+        }
+        return std::unexpected(
+            PublishError{.sentence = "another relay that runs on this machine holds " + path +
+                                     "; give each its own server-id" + std::string(remedy)});
+    }
+    if (named(old.descriptor, path) && ::unlink(path.c_str()) != 0 && errno != ENOENT) {
+        return refused("cannot be removed" + reason(errno));
+    }
+    return {};
 }
 
 std::string megabytes(std::size_t size_bytes) {
@@ -105,11 +186,17 @@ std::expected<SegmentMemory, std::string> SegmentMemory::shared(const SegmentOpt
         return std::unexpected(path + " cannot be made readable for its group" + reason(errno) +
                                "; mount a tmpfs on " + directory + std::string(remedy));
     }
-    if (options.group) {
-        if (auto set = set_group(file.descriptor, *options.group, path); !set) {
-            return std::unexpected(set.error());
-        }
+    std::expected<void, std::string> given;
+    if (options.user) {
+        given = give_to_user(file.descriptor, *options.user, path);
     }
+    if (given && options.group) {
+        given = give_to_group(file.descriptor, *options.group, path);
+    }
+    if (!given) {
+        return std::unexpected(given.error());
+    }
+    remove_strangers(path);
     if (const int error = ::posix_fallocate(file.descriptor, 0, static_cast<off_t>(size_bytes));
         error != 0) {
         return std::unexpected("the statistics need " + megabytes(size_bytes) + " in " + directory +
@@ -153,7 +240,7 @@ SegmentMemory::~SegmentMemory() {
     }
 }
 
-std::expected<void, std::string> SegmentMemory::publish() {
+std::expected<void, PublishError> SegmentMemory::publish() {
     if (descriptor_ < 0 || published_) {
         return {};
     }
@@ -166,27 +253,18 @@ std::expected<void, std::string> SegmentMemory::publish() {
             return {};
         }
         if (errno != EEXIST) {
-            return std::unexpected(path_ + " cannot be made" + reason(errno) +
-                                   "; is /proc mounted?" + std::string(remedy));
+            return std::unexpected(PublishError{.sentence = path_ + " cannot be made" +
+                                                            reason(errno) + "; is /proc mounted?" +
+                                                            std::string(remedy)});
         }
-        const Closing old(::open(path_.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-        if (old.descriptor < 0 && errno == ENOENT) {
-            continue;
-        }
-        if (old.descriptor < 0) {
-            return std::unexpected(path_ + " is there and cannot be opened" + reason(errno) +
-                                   "; remove it, choose another server-id" + std::string(remedy));
-        }
-        if (!lock(old.descriptor)) {
-            return std::unexpected("another relay that runs on this machine holds " + path_ +
-                                   "; give each its own server-id" + std::string(remedy));
-        }
-        if (named(old.descriptor, path_) && ::unlink(path_.c_str()) != 0) {
-            return std::unexpected(path_ + " was left by a relay of another user and cannot be " +
-                                   "removed" + reason(errno) + "; remove it" + std::string(remedy));
+        if (auto removed = remove_old(path_); !removed) {
+            return removed;
         }
     }
-    return std::unexpected(path_ + " changes hands all the time; try again");
+    return std::unexpected(PublishError{
+        .by_another_user = true,
+        .sentence = path_ + " changes hands all the time; find out who makes it (lsof, ls -l), and "
+                            "start the relay anew"});
 }
 
 }  // namespace bore::abi

@@ -16,8 +16,18 @@ namespace bore::abi {
 
 struct SegmentOptions {
     std::string name;                  // of the file: segment_prefix + server id
-    std::optional<std::string> group;  // that may read it; nothing: the group of the process
-    std::string directory;             // where the file is; empty: segment_directory
+    std::optional<std::string> group;  // that may read it; nothing: the group of the user
+    // Whose the file is to be: the user that the process will become. Nothing: its present one.
+    std::optional<std::string> user;
+    std::string directory;  // where the file is; empty: segment_directory
+};
+
+// Why a segment did not get its name.
+struct PublishError {
+    // Somebody else on the machine may be behind it, who must not keep a relay from starting: it
+    // can run on, with statistics that nobody sees.
+    bool by_another_user{false};
+    std::string sentence;  // names the file, who has it, and the remedy
 };
 
 class SegmentMemory {
@@ -25,7 +35,9 @@ class SegmentMemory {
     // Zero pages that cost nothing until they are touched.
     [[nodiscard]] static SegmentMemory anonymous(std::size_t size_bytes);
     // A file without a name, mode 0640, with all of its memory taken from the system now: a full
-    // /dev/shm shows here and not as SIGBUS later. The error is a sentence with a remedy.
+    // /dev/shm shows here and not as SIGBUS later. A stranger's file under the name is removed
+    // where that is permitted, for the process may give up the right to later. The error is a
+    // sentence with a remedy.
     [[nodiscard]] static std::expected<SegmentMemory, std::string> shared(
         const SegmentOptions& options, std::size_t size_bytes);
 
@@ -35,8 +47,9 @@ class SegmentMemory {
     ~SegmentMemory();
 
     // Gives the file its name, in place of what a dead relay left under it. Refuses when a live one
-    // holds it. Does nothing for anonymous memory.
-    [[nodiscard]] std::expected<void, std::string> publish();
+    // holds it, or when what is there is another user's and cannot be removed (/dev/shm is sticky:
+    // only root may). Does nothing for anonymous memory.
+    [[nodiscard]] std::expected<void, PublishError> publish();
 
     [[nodiscard]] std::byte* data() const { return data_; }
     [[nodiscard]] std::size_t size_bytes() const { return size_bytes_; }

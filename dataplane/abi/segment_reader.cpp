@@ -20,6 +20,8 @@
 #include <span>
 #include <utility>
 
+#include "dataplane/abi/segment_owner.hpp"
+
 namespace bore::abi {
 
 namespace {
@@ -37,9 +39,11 @@ constexpr int torn_row_attempts = 16;
 // only if the file was cut or the disk of a copy fails.
 class OpenSegment {
   public:
-    explicit OpenSegment(const std::string& path)
+    OpenSegment(const std::string& path, Owners owners)
         : path_(path),
-          descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) {}
+          owners_(owners),
+          descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY |
+                                               (owners == Owners::relays ? O_NOFOLLOW : 0))) {}
     OpenSegment(const OpenSegment&) = delete;
     OpenSegment& operator=(const OpenSegment&) = delete;
     ~OpenSegment() {
@@ -75,6 +79,7 @@ class OpenSegment {
         return static_cast<std::uint32_t>(header_.blocks[static_cast<std::size_t>(block)].count);
     }
     [[nodiscard]] const SegmentHeader& header() const { return header_; }
+    [[nodiscard]] std::uint32_t owner_uid() const { return owner_uid_; }
     [[nodiscard]] SegmentError take_error() { return std::move(error_); }
 
   private:
@@ -86,7 +91,9 @@ class OpenSegment {
     [[nodiscard]] bool read_at(std::uint64_t offset, std::span<std::uint64_t> words);
 
     const std::string& path_;
+    Owners owners_;
     int descriptor_;
+    std::uint32_t owner_uid_{0};
     SegmentHeader header_;
     SegmentError error_;
 };
@@ -126,6 +133,9 @@ bool OpenSegment::check_header() {
                 return fail(Kind::not_permitted,
                             "may not be read by this user; join the group of the file, or start "
                             "the relay with --stats-group");
+            case ELOOP:
+                return fail(Kind::not_a_segment,
+                            "is a symbolic link; name the file that it leads to");
             default:
                 return fail(Kind::system,
                             std::string("cannot be opened (") + std::strerror(errno) + ")");
@@ -134,6 +144,14 @@ bool OpenSegment::check_header() {
     struct stat status{};
     if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
         return fail(Kind::not_a_segment, "is not a regular file; name a relay's segment");
+    }
+    owner_uid_ = status.st_uid;
+    if (owners_ == Owners::relays && !is_relay_user(status.st_uid)) {
+        return fail(Kind::stranger,
+                    "belongs to " + user_text(status.st_uid) + ", not to root, " + relay_user_name +
+                        " or this program's user, so it is not believed; if it is a relay's all "
+                        "the same, name the file: --relay " +
+                        path_);
     }
     const auto file_bytes = static_cast<std::uint64_t>(status.st_size);
     std::array<std::uint64_t, sizeof(SegmentHeader) / word_bytes> words{};
@@ -412,29 +430,37 @@ std::string segment_path(std::string_view name) {
     return std::string(segment_directory) + "/" + std::string(segment_prefix) + std::string(name);
 }
 
-std::vector<std::string> list_segments(std::string_view directory) {
-    std::vector<std::string> paths;
+SegmentList list_segments(std::string_view directory) {
+    SegmentList list;
     const std::unique_ptr<DIR, int (*)(DIR*)> opened(::opendir(std::string(directory).c_str()),
                                                      &::closedir);
     if (!opened) {
-        return paths;
+        return list;
     }
     while (const dirent* entry = ::readdir(opened.get())) {
-        if (std::string_view(entry->d_name).starts_with(segment_prefix)) {
-            paths.push_back(std::string(directory) + "/" + entry->d_name);
+        struct stat status{};
+        if (!std::string_view(entry->d_name).starts_with(segment_prefix) ||
+            ::fstatat(::dirfd(opened.get()), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) {
+            continue;  // another file, or one that has gone meanwhile
+        }
+        if (is_relay_user(status.st_uid)) {
+            list.paths.push_back(std::string(directory) + "/" + entry->d_name);
+        } else {
+            ++list.stranger_count;
         }
     }
-    std::sort(paths.begin(), paths.end());
-    return paths;
+    std::ranges::sort(list.paths);
+    return list;
 }
 
 std::expected<Snapshot, SegmentError> SegmentReader::read() {
-    OpenSegment segment(path_);
+    OpenSegment segment(path_, owners_);
     if (!segment.check_header()) {
         return std::unexpected(segment.take_error());
     }
     Snapshot snapshot;
     snapshot.path = path_;
+    snapshot.owner_uid = segment.owner_uid();
     snapshot.instance_id = segment.header().instance_id;
     snapshot.segment_bytes = segment.header().segment_bytes;
     snapshot.tunnel_capacity = segment.header().tunnel_capacity;

@@ -14,6 +14,7 @@
 #include <expected>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "dataplane/abi/snapshot.hpp"
@@ -30,6 +31,7 @@ struct SegmentError {
         truncated,      // shorter than its header says
         damaged,        // its header contradicts itself
         system,         // another error of the system
+        stranger,       // the file is a user's who runs no relay of ours
     };
     Kind kind{Kind::system};
     std::string text;  // names file, what is wrong and the remedy
@@ -38,11 +40,21 @@ struct SegmentError {
 // A heartbeat older than this stands still; loops beat at least once a second.
 inline constexpr base::Nanoseconds stale_after_ns = 3 * base::second_ns;
 
+// Whose segments are believed (segment_owner.hpp).
+enum class Owners : std::uint8_t {
+    relays,   // those who may run a relay
+    anybody,  // a person has named the very file
+};
+
 // `server_id`, or a path when it has a slash.
 [[nodiscard]] std::string segment_path(std::string_view name);
-// Paths of all segments on this machine, sorted; what cannot be read is among them.
-[[nodiscard]] std::vector<std::string> list_segments(
-    std::string_view directory = segment_directory);
+
+struct SegmentList {
+    std::vector<std::string> paths;  // sorted; what cannot be read is among them
+    std::size_t stranger_count{0};   // files so named of users who run no relay: left out
+};
+// The segments on this machine. Costs a system call for each file that is named like one.
+[[nodiscard]] SegmentList list_segments(std::string_view directory = segment_directory);
 
 // Copies of the tunnels' rows; kept between reads, so that their pages are.
 struct SegmentBuffers {
@@ -55,13 +67,19 @@ struct SegmentBuffers {
 
 class SegmentReader {
   public:
-    explicit SegmentReader(std::string_view name) : path_(segment_path(name)) {}
+    // A server id, whose segment must be a relay's; or a path, which is read whoever owns it.
+    explicit SegmentReader(std::string_view name)
+        : SegmentReader(segment_path(name), name.find('/') == std::string_view::npos
+                                                ? Owners::relays
+                                                : Owners::anybody) {}
+    SegmentReader(std::string path, Owners owners) : path_(std::move(path)), owners_(owners) {}
 
     [[nodiscard]] std::expected<Snapshot, SegmentError> read();
     [[nodiscard]] const std::string& path() const { return path_; }
 
   private:
     std::string path_;
+    Owners owners_;
     SegmentBuffers buffers_;
 };
 

@@ -2,6 +2,7 @@
 // walked together with its table (for_each), so that no reader has a list of names of its own.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -108,6 +109,36 @@ struct SlowPathSnapshot {
     base::Nanoseconds heartbeat_age_ns{0};
 };
 
+// What a worker's time went into, from the relay's start to its latest turn. A stream worker is
+// busy while it does not sleep in the kernel, spinning included; a packet worker in turns that
+// found something to do. Of two looks the difference is what was between them.
+struct WorkTime {
+    std::uint64_t busy_ns{0};
+    std::uint64_t whole_ns{0};
+
+    [[nodiscard]] double share() const {  // 0 to 1
+        return whole_ns == 0 ? 0
+                             : static_cast<double>(std::min(busy_ns, whole_ns)) /
+                                   static_cast<double>(whole_ns);
+    }
+    [[nodiscard]] WorkTime since(const WorkTime& before) const {
+        return {busy_ns - std::min(busy_ns, before.busy_ns),
+                whole_ns - std::min(whole_ns, before.whole_ns)};
+    }
+};
+[[nodiscard]] inline WorkTime work_time(const WorkerSnapshot& worker,
+                                        std::uint64_t started_monotonic_ns) {
+    const std::uint64_t beat = worker.counters.get(WorkerCounter::heartbeat_ns);
+    const std::uint64_t whole = beat - std::min(beat, started_monotonic_ns);
+    return {whole - std::min(whole, worker.counters.get(WorkerCounter::asleep_ns_total)), whole};
+}
+[[nodiscard]] inline WorkTime work_time(const PacketWorkerSnapshot& worker,
+                                        std::uint64_t started_monotonic_ns) {
+    const std::uint64_t beat = worker.counters.get(PacketWorkerCounter::packet_heartbeat_ns);
+    return {worker.counters.get(PacketWorkerCounter::packet_busy_ns_total),
+            beat - std::min(beat, started_monotonic_ns)};
+}
+
 struct PortSnapshot {
     std::string name;  // as --packet-port names it
     CounterValues<PortCounter> counters;
@@ -132,6 +163,7 @@ struct TunnelSnapshot {
 
 struct Snapshot {
     std::string path;
+    std::uint32_t owner_uid{0};  // of the file
     SegmentIdentity identity;
     std::uint64_t instance_id{0};  // another one: the relay was started again, counters too
     std::uint64_t segment_bytes{0};

@@ -44,7 +44,7 @@ class Statistics {
     void describe(const SegmentIdentity& identity);
     void describe_port(std::uint32_t index, std::string_view name);
     // Readers find the segment from now on. Before that, everything above.
-    [[nodiscard]] std::expected<void, std::string> publish() { return memory_.publish(); }
+    [[nodiscard]] std::expected<void, PublishError> publish() { return memory_.publish(); }
     [[nodiscard]] const SegmentMemory& memory() const { return memory_; }
 
     // The configuration in force, without secrets; what does not fit is cut. Control thread.

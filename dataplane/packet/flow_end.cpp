@@ -83,6 +83,7 @@ void Flows::begin(const NewFlow& flow) {
     live.generation = flow.generation;
     live.tag = flow.tag;
     live.opened_at = flow.opened_at;
+    live.first_byte_due = flow.drained_bytes[0] + flow.drained_bytes[1] == 0 ? 1 : 0;
     context_.histograms.record(abi::SlowPathHistogram::handoff_ns, context_.now - flow.opened_at);
     live.progress = progress_of(flow.flow);
     live.active_tick = tick_of(context_.now);
@@ -245,7 +246,12 @@ void Flows::tick() {
                                    ? std::min(record_count_, recheck_from_ + rechecks_per_tick)
                                    : 0;
     for (; recheck_from_ < last; ++recheck_from_) {
-        if (record(recheck_from_).phase == FlowRecord::Phase::live) {
+        FlowRecord& looked_at = record(recheck_from_);
+        if (looked_at.phase != FlowRecord::Phase::free && looked_at.first_byte_due != 0 &&
+            context_.table.delivered_bytes(recheck_from_) != std::array<std::uint64_t, 2>{}) {
+            measure_first_byte(looked_at, context_.now);
+        }
+        if (looked_at.phase == FlowRecord::Phase::live) {
             check(recheck_from_);
         }
     }
@@ -311,6 +317,23 @@ void Flows::update_client(FlowIndex flow, Extra& extra) {
 }
 
 // ---- Events
+
+void Flows::measure_first_byte(FlowRecord& flow_record, base::Nanoseconds at) {
+    flow_record.first_byte_due = 0;
+    // A worker's clock may be older by some turns than that of the hand-off.
+    const base::Nanoseconds opened_at = flow_record.opened_at;
+    context_.histograms.record(abi::SlowPathHistogram::flow_first_byte_ns,
+                               std::max(at, opened_at) - opened_at);
+}
+
+// The flow's end may have been heard of before, from another worker: its record is still there.
+void Flows::on_first_byte(FlowIndex flow, std::uint32_t table_generation, base::Nanoseconds at) {
+    if (flow < record_count_ && record(flow).phase != FlowRecord::Phase::free &&
+        record(flow).first_byte_due != 0 &&
+        context_.table.cold(flow).generation.load(std::memory_order_relaxed) == table_generation) {
+        measure_first_byte(record(flow), at);
+    }
+}
 
 void Flows::on_event(FlowIndex flow, std::uint32_t table_generation) {
     if (flow >= record_count_ || record(flow).phase != FlowRecord::Phase::live ||
@@ -464,7 +487,7 @@ void Flows::cut(FlowIndex flow, EndReason reason, int error_number) {
         context_.table.direction(direction_of(flow, leg)).state.fetch_or(state_closed);
     }
     end(flow, reason, error_number, reset_repeats_ns[0]);
-    record(flow).resets_to_repeat = reset_repeats_ns.size() & 0x0fU;
+    record(flow).resets_to_repeat = reset_repeats_ns.size() & 0x07U;
     send_resets(flow);
 }
 

@@ -40,9 +40,10 @@ struct NewFlow {
 struct FlowRecord : SlowTimer {
     enum class Phase : std::uint8_t { free, live, lingering };
     Phase phase{Phase::free};
-    std::uint8_t resets_to_repeat : 4 {0};
-    std::uint8_t probes : 4 {0};  // keepalives sent since a peer was heard
-    std::uint8_t challenged{0};   // low bits of the activity tick of the latest challenge
+    std::uint8_t resets_to_repeat : 3 {0};
+    std::uint8_t first_byte_due : 1 {0};  // it is to be measured yet
+    std::uint8_t probes : 4 {0};          // keepalives sent since a peer was heard
+    std::uint8_t challenged{0};           // low bits of the activity tick of the latest challenge
     std::uint32_t pair_slot{no_pair};
     std::uint32_t generation{0};  // of the pair
     std::uint64_t tag{0};
@@ -81,6 +82,7 @@ class Flows {
     void begin(const NewFlow& flow);
     // The packet path saw both FINs acknowledged, or a reset.
     void on_event(FlowIndex flow, std::uint32_t table_generation);
+    void on_first_byte(FlowIndex flow, std::uint32_t table_generation, base::Nanoseconds at);
     // False when the pair has no live flow.
     bool close(std::uint32_t pair_slot, std::uint32_t generation);
     void cut_all(abi::EndReason reason);
@@ -132,6 +134,7 @@ class Flows {
     [[nodiscard]] std::uint32_t last_frame_tick(FlowIndex flow) const;
     [[nodiscard]] bool waits_for_acknowledgement(FlowIndex flow) const;
     void check(FlowIndex flow);
+    void measure_first_byte(FlowRecord& flow_record, base::Nanoseconds at);
     void follow_limits(FlowIndex flow, const abi::TunnelLimits& limits);
     [[nodiscard]] bool keep_alive(FlowIndex flow);
     void check_reset(FlowIndex flow, Extra& extra);

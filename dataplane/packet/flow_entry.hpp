@@ -69,6 +69,9 @@ inline constexpr std::uint8_t state_ack_hold = 0x02;  // set at installation, cl
                                                       // when the hold is over, see FlowCold
 inline constexpr std::uint8_t state_limited = 0x08;   // slow path: the tunnel has a rate this way
 inline constexpr std::uint8_t state_reset = 0x04;     // worker: FlowCold::reset_seen is set
+inline constexpr std::uint8_t state_first =
+    0x10;  // set at installation, cleared in both directions
+           // by the worker that tells of the first byte
 
 struct alignas(base::cache_line_bytes) DirectionEntry {
     // ---- What a frame must carry to belong here (IPv4, network order as in the packet: source

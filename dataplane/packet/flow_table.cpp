@@ -267,7 +267,8 @@ void FlowTable::fill(FlowIndex flow, const FlowState& state,
         entry.last_seen.store(activity_tick(now_ns), std::memory_order_relaxed);
         // Frames of the visitor carry the acknowledgements to the client.
         entry.state.store(static_cast<std::uint8_t>((leg == 0 && holds_acks ? state_ack_hold : 0) |
-                                                    (limited ? state_limited : 0)),
+                                                    (limited ? state_limited : 0) |
+                                                    (state.tell_first_byte ? state_first : 0)),
                           std::memory_order_relaxed);
         cold.first_sequence[leg].store(in.rcv_nxt, std::memory_order_relaxed);
         cold.first_acknowledgement[leg] = in.snd_nxt;

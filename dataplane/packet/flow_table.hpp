@@ -77,6 +77,7 @@ struct FlowState {
     std::uint16_t tunnel_index{0};
     bool limited_to_client{false};
     bool limited_to_visitor{false};
+    bool tell_first_byte{false};  // FlowEvent::Kind::first_byte, once
     // Acknowledgements to the client say so many bytes less until then (0: none held back).
     std::uint16_t ack_hold_back{0};
     std::uint32_t ack_hold_until_ms{0};

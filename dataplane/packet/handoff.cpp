@@ -370,6 +370,7 @@ Handoffs::Next Handoffs::install(Handoff& handoff) {
     state.tunnel_index = static_cast<std::uint16_t>(handoff.request.tunnel_index);
     state.limited_to_client = limits.to_client_bytes_per_second != 0;
     state.limited_to_visitor = limits.to_visitor_bytes_per_second != 0;
+    state.tell_first_byte = handoff.drained_bytes == std::array<std::uint64_t, 2>{};
     const base::Nanoseconds hold_ns = acknowledgement_hold_ns(handoff);
     if (hold_ns != 0) {
         state.ack_hold_back = static_cast<std::uint16_t>(
@@ -529,6 +530,10 @@ bool Handoffs::move_unread(Handoff& handoff, std::size_t source, bool& moved) {
 }
 
 void Handoffs::count_drained(Handoff& handoff, std::size_t source, std::uint64_t bytes) {
+    if (bytes != 0 && handoff.drained_bytes[0] + handoff.drained_bytes[1] == 0) {
+        context_.histograms.record(abi::SlowPathHistogram::flow_first_byte_ns,
+                                   context_.now - handoff.opened_at);
+    }
     handoff.drained_bytes[source] += bytes;
     context_.counters.add(SlowCounter::handoff_drained_bytes_total, bytes);
     context_.count_delivered(handoff.request.tunnel_index, source, bytes);

@@ -214,6 +214,7 @@ void Pipeline::translate_general(Burst& burst, std::size_t index) {
     if (outcome.delivered_bytes != 0) {
         deliver(burst.delivery, place_of(passage.entry.tunnel_index, slot.direction),
                 outcome.delivered_bytes);
+        tell_first_byte(burst, slot.direction);
     }
     if ((passage.entry.state.load(std::memory_order_relaxed) & state_limited) != 0) {
         emit_limited(burst, frame, slot, outcome.payload_bytes);
@@ -239,10 +240,14 @@ void Pipeline::translate_rest(Burst& burst, std::size_t index) {
     if (outcome.delivered_bytes != 0) {
         const std::uint16_t tunnel_index = table_.direction(slot.direction).tunnel_index;
         deliver(burst.delivery, place_of(tunnel_index, slot.direction), outcome.delivered_bytes);
+        tell_first_byte(burst, slot.direction);
     }
     if (outcome.flow_event) {
         const FlowIndex flow = flow_of(slot.direction);
-        outlet_.flow_ended({.flow = flow, .generation = table_.cold(flow).generation});
+        outlet_.flow_event({.flow = flow,
+                            .generation = table_.cold(flow).generation,
+                            .kind = FlowEvent::Kind::end,
+                            .at = burst.now});
     }
     if (outcome.split_bytes != 0) {
         emit_split(burst, frame, slot, outcome);
@@ -340,6 +345,22 @@ inline void Pipeline::deliver(Delivery& delivery, std::uint32_t place, std::uint
         delivery = {.place = place};
     }
     delivery.bytes += bytes;
+}
+
+// Until its first byte a flow stays off the shortest way, so that only the others ask.
+void Pipeline::tell_first_byte(const Burst& burst, DirectionIndex direction) {
+    if ((table_.direction(direction).state.load(std::memory_order_relaxed) & state_first) == 0) {
+        return;
+    }
+    for (const DirectionIndex each : {direction, direction ^ 1U}) {
+        table_.direction(each).state.fetch_and(static_cast<std::uint8_t>(~state_first),
+                                               std::memory_order_relaxed);
+    }
+    const FlowIndex flow = flow_of(direction);
+    outlet_.flow_event({.flow = flow,
+                        .generation = table_.cold(flow).generation,
+                        .kind = FlowEvent::Kind::first_byte,
+                        .at = burst.now});
 }
 
 void Pipeline::flush_delivered(const Delivery& delivery) {

@@ -26,10 +26,17 @@ namespace bore::packet {
 
 class Shaper;
 
-// An end that the slow path should look at: both FINs acknowledged, or a reset.
+// What the slow path hears of a flow.
 struct FlowEvent {
+    enum class Kind : std::uint8_t {
+        end,         // to be looked at: both FINs acknowledged, or a reset
+        first_byte,  // a peer has acknowledged one; not in a hurry. May come twice, from two
+                     // workers
+    };
     FlowIndex flow{no_flow};
     std::uint32_t generation{0};
+    Kind kind{Kind::end};
+    base::Nanoseconds at{0};
 };
 
 // Where a worker's frames go; called once per burst and target, not per frame.
@@ -44,7 +51,7 @@ class Outlet {
     virtual void drop(std::span<Frame> frames) = 0;
     // A buffer to split into, of the pool of `port_index`; false when there is none.
     [[nodiscard]] virtual bool allocate(std::uint8_t port_index, Frame& frame) = 0;
-    virtual void flow_ended(const FlowEvent& event) = 0;
+    virtual void flow_event(const FlowEvent& event) = 0;
 };
 
 class Pipeline {
@@ -119,6 +126,7 @@ class Pipeline {
     [[nodiscard]] PacketReason admit(const Burst& burst, const Frame& frame, const Slot& slot,
                                      std::uint32_t payload_bytes);
     void deliver(Delivery& delivery, std::uint32_t place, std::uint32_t bytes);
+    void tell_first_byte(const Burst& burst, DirectionIndex direction);
     [[gnu::noinline]] void flush_delivered(const Delivery& delivery);
     void flush_send(Burst& burst);
     void count(const Burst& burst);

@@ -211,6 +211,12 @@ void SlowPath::flow_event(FlowIndex flow, std::uint32_t generation, base::Nanose
     implementation_->flows.on_event(flow, generation);
 }
 
+void SlowPath::first_byte(FlowIndex flow, std::uint32_t generation, base::Nanoseconds at,
+                          base::Nanoseconds now) {
+    implementation_->set_now(now);
+    implementation_->flows.on_first_byte(flow, generation, at);
+}
+
 void SlowPath::recheck_flows() {
     implementation_->flows.recheck_all();
 }

@@ -161,6 +161,9 @@ class SlowPath {
 
     // ---- Events of the packet path: the flow may have ended (FINs acknowledged, or a reset seen).
     void flow_event(FlowIndex flow, std::uint32_t generation, base::Nanoseconds now);
+    // A peer of the flow has acknowledged a byte at `at`, the first one.
+    void first_byte(FlowIndex flow, std::uint32_t generation, base::Nanoseconds at,
+                    base::Nanoseconds now);
     // Some of them were lost: looks at every flow, bit by bit.
     void recheck_flows();
 

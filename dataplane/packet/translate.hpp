@@ -198,8 +198,9 @@ template <bool is_v6>
     const bool options_usual =
         plain || (header_bytes == stamped_header_bytes && stamps == both_timestamps &&
                   word32(tcp + tcp_header_bytes) == usual_option_word);
+    constexpr std::uint8_t harmless = state_limited | state_first;
     const auto ends =
-        static_cast<std::uint8_t>((entry.state.load(std::memory_order_relaxed) & ~state_limited) |
+        static_cast<std::uint8_t>((entry.state.load(std::memory_order_relaxed) & ~harmless) |
                                   entry.other_fin.load(std::memory_order_relaxed));
     const auto odd_flags = static_cast<std::uint8_t>(
         ((view.flags | tcp_psh) ^ (tcp_ack | tcp_psh)) | view.reserved_flags | ends);

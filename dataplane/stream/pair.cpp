@@ -52,6 +52,8 @@ void Pair::open(Shard& shard, abi::PairRequest&& request, std::uint32_t slot_ind
     error_number_ = 0;
     reason_ = EndReason::fin;
     supervised_ = false;
+    // Another engine that delivered some has measured it.
+    first_byte_due_ = request.delivered_to_client_bytes + request.delivered_to_visitor_bytes == 0;
     state_ = State::live;
     for (Direction& direction : directions_) {
         direction.meter = FlowMeter();
@@ -338,7 +340,7 @@ bool Pair::deliver(Leg source) {
 void Pair::note_delivered(Leg source, std::size_t bytes, bool spliced) {
     Direction& direction = reading(source);
     active_at_ = shard_->now();
-    if (reading(Leg::visitor).delivered_bytes + reading(Leg::client).delivered_bytes == 0) {
+    if (std::exchange(first_byte_due_, false)) {
         shard_->histograms().record(abi::WorkerHistogram::first_byte_ns, active_at_ - opened_at_);
     }
     direction.delivered_bytes += bytes;

@@ -154,6 +154,7 @@ class Pair {
     State state_{State::free};
     abi::EndReason reason_{abi::EndReason::fin};
     bool supervised_{false};
+    bool first_byte_due_{false};  // it is to be measured yet
 };
 
 }  // namespace bore::stream

@@ -202,11 +202,15 @@ bool PacketWorker::allocate(std::uint8_t port_index, Frame& frame) {
     return port(port_index).allocate(frame);
 }
 
-void PacketWorker::flow_ended(const packet::FlowEvent& event) {
+void PacketWorker::flow_event(const packet::FlowEvent& event) {
     if (!context_.link.flow_events.push(packet::FlowEvent(event))) {
         context_.link.flow_events_lost.store(true, std::memory_order_relaxed);
     }
-    context_.slow_path_wake.wake();
+    // A first byte waits until the slow path turns for something else, 100 ms at most: waking it
+    // would be a system call for each pair.
+    if (event.kind == packet::FlowEvent::Kind::end) {
+        context_.slow_path_wake.wake();
+    }
 }
 
 }  // namespace bore::drivers

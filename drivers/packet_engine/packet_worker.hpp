@@ -44,7 +44,7 @@ class PacketWorker final : private packet::Outlet {
     void divert(std::span<packet::Frame> frames) override;
     void drop(std::span<packet::Frame> frames) override;
     [[nodiscard]] bool allocate(std::uint8_t port_index, packet::Frame& frame) override;
-    void flow_ended(const packet::FlowEvent& event) override;
+    void flow_event(const packet::FlowEvent& event) override;
 
     [[nodiscard]] packet::PacketPort& port(std::uint8_t port_index) const {
         return *context_.ports[port_index].port;

@@ -212,7 +212,11 @@ bool SlowPathThread::take_frames(base::Nanoseconds now) {
                 break;
             }
             any = true;
-            slow_path_.flow_event(event->flow, event->generation, now);
+            if (event->kind == packet::FlowEvent::Kind::first_byte) {
+                slow_path_.first_byte(event->flow, event->generation, event->at, now);
+            } else {
+                slow_path_.flow_event(event->flow, event->generation, now);
+            }
         }
     }
     return any;

@@ -1,11 +1,15 @@
 // The segment from its writer to its reader: every value arrives, rows start at zero for every
 // tunnel, and what is not a whole segment of this build is refused by name.
 #include <fcntl.h>
+#include <grp.h>
 #include <gtest/gtest.h>
+#include <pwd.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -45,7 +49,7 @@ class Segment : public testing::Test {
         statistics->describe(identity);
         statistics->set_configuration("min_port = 1024\n");
         const auto named = statistics->publish();
-        EXPECT_TRUE(named.has_value()) << named.error();
+        EXPECT_TRUE(named.has_value()) << named.error().sentence;
         return std::move(*statistics);
     }
     [[nodiscard]] Snapshot snapshot() const {
@@ -127,14 +131,14 @@ TEST_F(Segment, HasNoNameBeforeItIsPublishedNorAfterItsEnd) {
     {
         auto statistics = Statistics::shared({}, options());
         ASSERT_TRUE(statistics.has_value()) << statistics.error();
-        EXPECT_TRUE(list_segments(directory_).empty());
+        EXPECT_TRUE(list_segments(directory_).paths.empty());
         ASSERT_TRUE(statistics->publish());
-        EXPECT_EQ(list_segments(directory_), std::vector{path()});
+        EXPECT_EQ(list_segments(directory_).paths, std::vector{path()});
         struct stat status{};
         ASSERT_EQ(::stat(path().c_str(), &status), 0);
         EXPECT_EQ(status.st_mode & 0777U, 0640U);
     }
-    EXPECT_TRUE(list_segments(directory_).empty());
+    EXPECT_TRUE(list_segments(directory_).paths.empty());
     const auto read = SegmentReader(path()).read();
     ASSERT_FALSE(read);
     EXPECT_EQ(read.error().kind, SegmentError::Kind::missing);
@@ -146,7 +150,8 @@ TEST_F(Segment, ASecondRelayOfTheSameIdIsRefused) {
     ASSERT_TRUE(second.has_value());
     const auto named = second->publish();
     ASSERT_FALSE(named);
-    EXPECT_NE(named.error().find("server-id"), std::string::npos) << named.error();
+    EXPECT_NE(named.error().sentence.find("server-id"), std::string::npos);
+    EXPECT_FALSE(named.error().by_another_user);
     EXPECT_EQ(snapshot().identity.process_id, 42U);
 }
 
@@ -164,6 +169,144 @@ TEST_F(Segment, WhatADeadRelayLeftIsReplaced) {
     const Snapshot seen = snapshot();
     EXPECT_TRUE(seen.writer_alive);
     EXPECT_NE(seen.instance_id, left.instance_id);
+}
+
+// ---- Whose it is. With a second user, which only root can be.
+
+constexpr uid_t stranger = 64'001;
+constexpr uid_t another = 64'002;
+
+class SegmentOfAStranger : public Segment {
+  protected:
+    void SetUp() override {
+        if (::geteuid() != 0) {
+            GTEST_SKIP() << "a second user needs root";
+        }
+        Segment::SetUp();
+        ASSERT_EQ(::chmod(directory_.c_str(), 01777), 0);
+    }
+    // What a stranger put under the relay's name: a whole segment, locked as a relay's is.
+    [[nodiscard]] Statistics of_stranger() const {
+        Statistics statistics = published();
+        EXPECT_EQ(::chown(path().c_str(), stranger, stranger), 0);
+        return statistics;
+    }
+    // What publish() says to a relay of that user.
+    [[nodiscard]] std::string refusal_as(uid_t user) const {
+        std::array<int, 2> answer{};
+        EXPECT_EQ(::pipe(answer.data()), 0);
+        const pid_t child = ::fork();
+        if (child == 0) {
+            std::string said = "no statistics";
+            if (::setresuid(user, user, user) == 0) {
+                auto statistics = Statistics::shared({}, options());
+                const auto named =
+                    statistics ? statistics->publish() : std::unexpected(PublishError{});
+                said = named ? "published"
+                             : (named.error().by_another_user ? "runs on: " : "ends: ") +
+                                   named.error().sentence;
+            }
+            (void)!::write(answer[1], said.data(), said.size());
+            ::_exit(0);
+        }
+        ::close(answer[1]);
+        std::array<char, 1'024> text{};
+        const ssize_t size = ::read(answer[0], text.data(), text.size());
+        ::close(answer[0]);
+        ::waitpid(child, nullptr, 0);
+        return {text.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0))};
+    }
+};
+
+TEST_F(SegmentOfAStranger, IsNotBelievedUnlessItIsNamed) {
+    const Statistics statistics = of_stranger();
+    const SegmentList found = list_segments(directory_);
+    EXPECT_TRUE(found.paths.empty());
+    EXPECT_EQ(found.stranger_count, 1U);
+    const auto refused = SegmentReader(path(), Owners::relays).read();
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().kind, SegmentError::Kind::stranger);
+    EXPECT_NE(refused.error().text.find("uid 64001"), std::string::npos) << refused.error().text;
+    const auto named = SegmentReader(path()).read();
+    ASSERT_TRUE(named) << named.error().text;
+    EXPECT_EQ(named->owner_uid, stranger);
+    ASSERT_EQ(::symlink(path().c_str(), path("link").c_str()), 0);
+    const auto link = SegmentReader(path("link"), Owners::relays).read();
+    ASSERT_FALSE(link);
+    EXPECT_EQ(link.error().kind, SegmentError::Kind::not_a_segment);
+}
+
+TEST_F(SegmentOfAStranger, IsRemovedByARelayOfRoot) {
+    const Statistics squatter = of_stranger();
+    const std::uint64_t squatters = snapshot().instance_id;
+    const Statistics relay = published();
+    const auto read = SegmentReader(path(), Owners::relays).read();
+    ASSERT_TRUE(read) << read.error().text;
+    EXPECT_EQ(read->owner_uid, 0U);
+    EXPECT_NE(read->instance_id, squatters);
+}
+
+TEST_F(SegmentOfAStranger, IsWhatARelayGivesToTheUserThatItBecomes) {
+    SegmentOptions given = options();
+    given.user = "nobody";
+    given.group = "daemon";
+    auto statistics = Statistics::shared({}, given);
+    ASSERT_TRUE(statistics) << statistics.error();
+    ASSERT_TRUE(statistics->publish());
+    struct stat status{};
+    ASSERT_EQ(::stat(path().c_str(), &status), 0);
+    EXPECT_EQ(status.st_uid, ::getpwnam("nobody")->pw_uid);
+    EXPECT_EQ(status.st_gid, ::getgrnam("daemon")->gr_gid);
+    EXPECT_EQ(status.st_mode & 0777U, 0640U);
+    given.user = "no-such-user";
+    const auto refused = Statistics::shared({}, given);
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().find("no user \"no-such-user\""), std::string::npos);
+}
+
+TEST_F(SegmentOfAStranger, DoesNotKeepARelayFromRunning) {
+    const Statistics squatter = of_stranger();
+    for (const mode_t mode : {0600U, 0666U}) {  // what cannot be opened, what can
+        ASSERT_EQ(::chmod(path().c_str(), mode), 0);
+        const std::string said = refusal_as(another);
+        EXPECT_TRUE(said.starts_with("runs on: " + path() + " belongs to uid 64001")) << said;
+        EXPECT_NE(said.find("as root, remove it"), std::string::npos) << said;
+    }
+    EXPECT_EQ(refusal_as(stranger).substr(0, 6), "ends: ") << "a live relay of its own user";
+    std::filesystem::remove(path());
+    std::filesystem::create_directory(path());
+    ASSERT_EQ(::chown(path().c_str(), stranger, stranger), 0);
+    EXPECT_TRUE(refusal_as(another).starts_with("runs on: "));
+    std::filesystem::remove(path());
+    EXPECT_EQ(refusal_as(another), "published");
+}
+
+TEST_F(SegmentOfAStranger, ThatIsRootsLiveRelayIsSaidToBe) {
+    const Statistics relay = published();
+    const std::string said = refusal_as(another);
+    EXPECT_TRUE(said.starts_with("runs on: " + path() + " belongs to user root (uid 0)")) << said;
+    EXPECT_EQ(snapshot().identity.process_id, 42U);
+}
+
+// Who may only read a dead relay's file can lock it, but not as a relay does.
+TEST_F(Segment, AReadLockOnWhatADeadRelayLeftDoesNotKeepItsSuccessorFromRunning) {
+    {
+        const Statistics dead = published();
+        std::filesystem::copy_file(path(), path("copy"));
+    }
+    std::filesystem::rename(path("copy"), path());
+    const int reader = ::open(path().c_str(), O_RDONLY | O_CLOEXEC);
+    struct flock whole{};
+    whole.l_type = F_RDLCK;
+    whole.l_whence = SEEK_SET;
+    ASSERT_EQ(::fcntl(reader, F_OFD_SETLK, &whole), 0);
+    auto next = Statistics::shared({}, options());
+    ASSERT_TRUE(next.has_value());
+    const auto named = next->publish();
+    ASSERT_FALSE(named);
+    EXPECT_TRUE(named.error().by_another_user) << named.error().sentence;
+    ::close(reader);
+    EXPECT_TRUE(next->publish());
 }
 
 // A row that changes all the time: a reader never sees a mixture of two descriptions, nor counters

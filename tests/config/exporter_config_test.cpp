@@ -26,17 +26,19 @@ TEST(ExporterConfig, Defaults) {
     EXPECT_TRUE(loaded->config.relays.empty());
     EXPECT_EQ(loaded->config.segment_directory, "/dev/shm");
     EXPECT_EQ(loaded->config.link_mbit, 1'000U);
+    EXPECT_EQ(loaded->config.max_relays, 32U);
 }
 
 TEST(ExporterConfig, EveryKeyByOptionAndByVariable) {
     const auto by_option =
         load_exporter({"--listen", "0.0.0.0:1", "--listen=[::1]:2", "--relay", "a",
                        "--relay=/x/bore-b", "--segment-directory=/tmp", "--link-mbit", "10000",
-                       "--tunnel-series", "top:7", "--log-level", "error"});
+                       "--max-relays", "3", "--tunnel-series", "top:7", "--log-level", "error"});
     const auto by_variable = load_exporter({}, {{"BORE_EXPORTER_LISTEN", "0.0.0.0:1,[::1]:2"},
                                                 {"BORE_EXPORTER_RELAY", "a, /x/bore-b"},
                                                 {"BORE_EXPORTER_SEGMENT_DIRECTORY", "/tmp"},
                                                 {"BORE_EXPORTER_LINK_MBIT", "10000"},
+                                                {"BORE_EXPORTER_MAX_RELAYS", "3"},
                                                 {"BORE_EXPORTER_TUNNEL_SERIES", "top:7"},
                                                 {"BORE_EXPORTER_LOG_LEVEL", "error"}});
     ASSERT_TRUE(by_option) << errors_of(by_option);
@@ -45,6 +47,7 @@ TEST(ExporterConfig, EveryKeyByOptionAndByVariable) {
     EXPECT_THAT(by_option->config.relays, ElementsAre("a", "/x/bore-b"));
     EXPECT_EQ(by_option->config.addresses[1].to_string(), "[::1]:2");
     EXPECT_EQ(by_option->config.series, TunnelSeries{7});
+    EXPECT_EQ(by_option->config.max_relays, 3U);
 }
 
 TEST(ExporterConfig, VariablesOfTheRelayAreNotItsOwn) {

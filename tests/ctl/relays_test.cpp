@@ -144,6 +144,31 @@ TEST_F(Relays, APathIsTaken) {
     EXPECT_EQ(by_socket->socket, path);
 }
 
+TEST_F(Relays, AStrangersSegmentIsNoRelayUnlessItsPathIsNamed) {
+    if (::geteuid() != 0) {
+        GTEST_SKIP() << "a second user needs root";
+    }
+    const std::string path = listen("strangers");
+    start("eu-1");
+    start("us-1", "control_socket = \"" + path + "\"\n");
+    constexpr uid_t stranger = 64'001;
+    ASSERT_EQ(::chown((folder_ + "/bore-us-1").c_str(), stranger, stranger), 0);
+    EXPECT_EQ(chosen(), "eu-1") << "it is not one of several";
+    std::filesystem::remove(folder_ + "/bore-eu-1");
+    EXPECT_THAT(chosen(), AllOf(HasSubstr("no relay runs"), HasSubstr("1 files of users")));
+    const auto wanted = choose_relay(places_, "us-1");
+    ASSERT_TRUE(wanted) << wanted.error();
+    EXPECT_EQ(wanted->socket, "") << "what it says of a socket is not believed";
+    EXPECT_EQ(wanted->owners, abi::Owners::relays);
+    const auto read = abi::SegmentReader(wanted->segment, wanted->owners).read();
+    ASSERT_FALSE(read);
+    EXPECT_THAT(read.error().text, AllOf(HasSubstr("uid 64001"), HasSubstr("--relay " + folder_)));
+    const auto by_path = choose_relay(places_, folder_ + "/bore-us-1");
+    ASSERT_TRUE(by_path) << by_path.error();
+    EXPECT_EQ(by_path->owners, abi::Owners::anybody);
+    EXPECT_TRUE(abi::SegmentReader(by_path->segment, by_path->owners).read());
+}
+
 TEST(Configuration, SocketOfTheEcho) {
     EXPECT_EQ(socket_of_configuration(""), "");
     EXPECT_EQ(socket_of_configuration("control_socket = \"auto\""), "");

@@ -10,6 +10,7 @@
 namespace bore::ctl {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -105,6 +106,33 @@ TEST(TopModel, FilterAndPause) {
     EXPECT_TRUE(ports(model).empty());
 }
 
+TEST(TopModel, TheBusiestWorkerBetweenTwoLooks) {
+    TopModel model;
+    const auto look = [&model](base::Nanoseconds at, base::Nanoseconds asleep_ns,
+                               base::Nanoseconds packet_busy_ns) {
+        abi::Snapshot taken = snapshot(at);
+        taken.packet_workers.resize(1);
+        auto& stream = taken.workers[0].counters.values;
+        stream[static_cast<std::size_t>(abi::WorkerCounter::heartbeat_ns)] = taken.taken_at;
+        stream[static_cast<std::size_t>(abi::WorkerCounter::asleep_ns_total)] = asleep_ns;
+        auto& packet = taken.packet_workers[0].counters.values;
+        packet[static_cast<std::size_t>(abi::PacketWorkerCounter::packet_heartbeat_ns)] =
+            taken.taken_at;
+        packet[static_cast<std::size_t>(abi::PacketWorkerCounter::packet_busy_ns_total)] =
+            packet_busy_ns;
+        model.add(taken);
+    };
+    look(10 * second, 9 * second, 0);
+    EXPECT_DOUBLE_EQ(model.summary().busy_share, 0.1) << "since the start";
+    look(12 * second, 10 * second, second / 2);
+    EXPECT_DOUBLE_EQ(model.summary().busy_share, 0.5);
+    EXPECT_THAT(lay_out(model, {})[1].text, HasSubstr("busy  50%"));
+    look(14 * second, 12 * second, 2 * second);
+    EXPECT_DOUBLE_EQ(model.summary().busy_share, 0.75) << "the packet worker";
+    look(16 * second, 14 * second, 4 * second);
+    EXPECT_THAT(lay_out(model, {})[1].text, HasSubstr("busy 100%"));
+}
+
 TEST(TopModel, HistoryIsBounded) {
     TopModel model;
     for (std::uint64_t look = 1; look < 3 * TopModel::max_history; ++look) {
@@ -160,6 +188,7 @@ TEST(TopLayout, At80x24EverythingThatMattersIsThere) {
     const auto shown = lay_out(model, view);
     EXPECT_THAT(shown[0].text, HasSubstr("bore one 1.2.3"));
     EXPECT_THAT(shown[0].text, HasSubstr("40 tunnels"));
+    EXPECT_THAT(shown[1].text, AllOf(HasSubstr("busy"), HasSubstr("█")));
     for (const char* const title :
          {"PORT", "CLIENT", "PAIRS", "TO CLIENT", "TO VISITOR", "HISTORY"}) {
         EXPECT_THAT(shown[3].text, HasSubstr(title));

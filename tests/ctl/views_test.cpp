@@ -92,6 +92,48 @@ TEST(Views, WorkersAndPorts) {
     EXPECT_THAT(render(ports_view(snapshot(second))), HasSubstr("no ports"));
 }
 
+TEST(Views, WorkersAreBusyForAPartOfTheirTimeSinceTheStart) {
+    abi::Snapshot taken = with_packets();
+    set(taken.workers[0].counters, abi::WorkerCounter::heartbeat_ns,
+        testing::start_ns + 4 * second);
+    set(taken.workers[0].counters, abi::WorkerCounter::asleep_ns_total, 3 * second);
+    auto& packet = taken.packet_workers[1].counters;
+    set(packet, abi::PacketWorkerCounter::packet_heartbeat_ns, testing::start_ns + 4 * second);
+    set(packet, abi::PacketWorkerCounter::packet_busy_ns_total, 2 * second);
+    const View view = workers_view(taken);
+    EXPECT_EQ(view.table->columns[2].title, "BUSY");
+    EXPECT_EQ(view.table->rows[0][2], "25.0 %");
+    EXPECT_EQ(view.table->rows[1][2], "0.0 %") << "no turn yet";
+    EXPECT_EQ(view.table->rows[2][2], "50.0 %");
+    EXPECT_EQ(view.table->rows[3][2], "-") << "the slow path keeps no such time";
+    for (const auto& row : view.table->rows) {
+        EXPECT_EQ(row.size(), view.table->columns.size());
+    }
+    const auto& loops = view.json.at("loops").as_array();
+    EXPECT_EQ(loops.at(0).as_object().at("busy_share").as_double(), 0.25);
+    EXPECT_EQ(loops.at(2).as_object().at("busy_share").as_double(), 0.5);
+    EXPECT_FALSE(loops.at(3).as_object().contains("busy_share"));
+    // A damaged segment: slept for longer than it lived.
+    set(taken.workers[0].counters, abi::WorkerCounter::asleep_ns_total, 30 * second);
+    EXPECT_EQ(workers_view(taken).table->rows[0][2], "0.0 %");
+}
+
+TEST(Views, StatusSumsWhatEitherEngineMovedAndSaysWhoseTheSegmentIs) {
+    abi::Snapshot taken = with_packets();
+    set(taken.workers[0].counters, abi::WorkerCounter::spliced_bytes_total, 4'000);
+    set(taken.tunnels[0].packet, abi::TunnelCounter::to_client_bytes_total, 1'000);
+    // Of tunnels that had the row before.
+    taken.tunnels[0].description.packet_baseline[static_cast<std::size_t>(
+        abi::TunnelCounter::to_visitor_bytes_total)] = 500;
+    taken.owner_uid = 4'000'000'000;
+    const View view = status_view(taken, std::nullopt);
+    EXPECT_THAT(render(view), AllOf(HasSubstr("4.00 kB by the stream engine, 1.50 kB as packets"),
+                                    HasSubstr("of uid 4000000000")));
+    EXPECT_EQ(view.json.at("packet_bytes_total").to_number<int>(), 1'500);
+    EXPECT_THAT(render(status_view(snapshot(second), std::nullopt)),
+                HasSubstr("0 B by the stream engine\n"));
+}
+
 TEST(Views, DropsAreWhatCameUnlessAllAreAskedFor) {
     abi::Snapshot taken = with_packets();
     EXPECT_THAT(render(drops_view(taken, false)), HasSubstr("nothing was refused"));

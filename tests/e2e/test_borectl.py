@@ -1,6 +1,7 @@
 """borectl on real relays with real traffic: what it reads, what it commands, and its live view on a
 pseudo-terminal. A relay here has a server id and a control socket of its own, because segments and
 sockets are the machine's and tests run side by side."""
+import contextlib
 import itertools
 import os
 import signal
@@ -144,7 +145,8 @@ def test_workers_ports_histograms_and_drops(start, open_tunnel, keep):
     # The worker counts a pair when it has taken it over, which may be behind its first byte.
     traffic.eventually(lambda: sum(loop["counters"]["pairs_opened_total"] for loop in ctl.json("workers")["loops"]) == 1)
     assert all(loop["heartbeat_age_s"] < 30 for loop in ctl.json("workers")["loops"])
-    assert "stream 0" in ctl("workers")
+    assert all(0 <= loop["busy_share"] < 1 for loop in ctl.json("workers")["loops"])
+    assert "stream 0" in ctl("workers") and "BUSY" in ctl("workers")
     assert ctl.json("ports")["ports"] == [] and "kernel" in ctl("ports")
     pairing = {known["histogram"]: known for known in ctl.json("histograms")["histograms"]}["pairing_ns"]
     assert pairing["count"] == 1 == sum(bucket["count"] for bucket in pairing["buckets"])
@@ -330,7 +332,7 @@ def test_top_shows_rates_and_bars_at_80x24(start, open_tunnel, keep, top, trickl
         return lines[4:5] == rows and all(part in rows[0] for part in ("127.0.0.1", "B/s", "█"))
 
     text = shown.expect(the_busiest_is_on_top)
-    assert "2 tunnels" in text and str(idle.port) in text
+    assert "2 tunnels" in text and str(idle.port) in text and "busy" in text.splitlines()[1]
     assert len(text.splitlines()) == 24 and "q quit" in text.splitlines()[23]
 
 
@@ -390,6 +392,57 @@ def test_top_leaves_the_terminal_as_it_was(start, top, way):
     assert b"\x1b[?1049l" in shown.raw(), "back from the alternate screen"
     assert shown.raw().rfind(b"\x1b[?25h") > shown.raw().rfind(b"\x1b[?25l"), "the cursor is there again"
     assert shown.modes()[3] & termios.ECHO and shown.modes()[3] & termios.ICANON, "keys are echoed, lines edited"
+
+
+@pytest.fixture
+def top_in_a_shell(start, cleanup):
+    """(shell, pid): `borectl top` as a job of an interactive shell, which alone can stop a program and fetch it back."""
+    screen = pytest.importorskip("harness.screen", reason="needs python3-pyte")
+    _, ctl = start()
+    shell = screen.Screen(["bash", "--norc", "--noprofile", "-i"], environment={"PS1": "ready> ", "HISTFILE": ""})
+    cleanup.callback(shell.close)
+    shell.expect("ready> ")
+    shell.type(" ".join(map(str, ctl.command("top", "--interval", "0.1"))) + "\r")
+    shell.expect("q quit")
+    (pid,) = children(shell.pid)
+    cleanup.callback(kill_if_there, pid)
+    return shell, pid
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as listed:
+        return [int(word) for word in listed.read().split()]
+
+
+def kill_if_there(pid):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_top_stops_and_is_fetched_back(top_in_a_shell):
+    shell, _ = top_in_a_shell
+    for _ in range(2):
+        shell.type("\x1a")
+        shell.expect(lambda _: shell.raw().endswith(b"ready> "))
+        assert b"\x1b[?1049l" in shell.raw(), "the terminal is the shell's again"
+        shell.type("fg\r")
+        shell.expect(lambda text: "q quit" in text.splitlines()[23])
+    shell.type("q")
+    shell.expect(lambda _: shell.raw().endswith(b"ready> "))
+
+
+@pytest.mark.parametrize("way", ["by Ctrl-Z", "by SIGSTOP"])
+def test_top_that_is_stopped_can_be_ended(top_in_a_shell, way):
+    """By whoever ends a service or a session: SIGTERM, and SIGCONT so that it is heard. Nobody fetches it back."""
+    shell, pid = top_in_a_shell
+    if way == "by Ctrl-Z":
+        shell.type("\x1a")
+    else:
+        os.kill(pid, signal.SIGSTOP)
+    shell.expect("Stopped")
+    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGCONT)
+    traffic.eventually(lambda: pid not in children(shell.pid), 10, "it ends")
 
 
 def test_top_outlives_its_relay(start, top):

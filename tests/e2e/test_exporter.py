@@ -245,6 +245,50 @@ def test_all_segments_of_a_folder_are_followed(start_exporter, start_filler):
     assert status == 503 and str(folder) in health["reason"]
 
 
+def left_out(scrape):
+    return {reason: scrape.one("bore_exporter_segments_left_out", reason=reason) for reason in ("limit", "owner")}
+
+
+def followed(scrape):
+    return {dict(labels)["relay"] for name, labels in scrape.samples if name == "bore_up"}
+
+
+def test_more_relays_than_are_followed(start_exporter, start_filler):
+    folder = start_filler("--tunnels", 1, "--workers", 1, server_id="good")
+    for number in range(200):
+        (folder / f"bore-more{number:03}").write_bytes(b"no segment, and in the way")
+    exporter = start_exporter("--segment-directory", folder, "--max-relays", "4")
+    scrape = exporter.scrape()
+    assert followed(scrape) == {"good", "more000", "more001", "more002"}
+    assert left_out(scrape) == {"limit": 197, "owner": 0}
+    start_filler("--tunnels", 1, "--workers", 1, server_id="a-new-one")
+    assert "good" in followed(exporter.scrape()), "those that are followed stay"
+    (folder / "bore-more001").unlink()
+    assert followed(exporter.scrape()) == {"a-new-one", "good", "more000", "more002"}
+    assert exporter.log().count("are left out: max-relays = 4") == 1, "once, not at every scrape"
+    exporter.stop()
+
+
+def test_files_of_strangers_are_no_relays(start_exporter, start_filler):
+    if os.geteuid() != 0:
+        pytest.skip("a second user needs root")
+    folder = start_filler("--tunnels", 1, "--workers", 1, server_id="good")
+    stranger = start_filler("--tunnels", 1, "--workers", 1, server_id="stranger") / "bore-stranger"
+    os.chown(stranger, 64001, 64001)
+    exporter = start_exporter("--segment-directory", folder)
+    scrape = exporter.scrape()
+    assert followed(scrape) == {"good"} and left_out(scrape) == {"limit": 0, "owner": 1}
+    assert exporter.health()[0] == 200, "it is nobody's relay that is down"
+    assert exporter.log().count("named like segments and belong neither to root") == 1
+    # By its name it is looked at and not believed, by its path it is.
+    named = start_exporter("--segment-directory", folder, "--relay", "stranger")
+    assert named.scrape().one("bore_up", relay="stranger") == 0
+    assert "belongs to uid 64001" in named.health()[1]["relays"][0]["reason"]
+    by_path = start_exporter("--relay", stranger).scrape()
+    assert by_path.one("bore_up", relay="stranger") == 1
+    assert by_path.one("bore_relay_info", relay="stranger", user="64001") == 1
+
+
 # Tunnels' series
 
 def test_tunnel_series(start_relay, start_exporter, open_tunnel, server_id):
@@ -392,7 +436,7 @@ def test_a_port_in_use_is_a_sentence(exporter_program, start_exporter, tmp_path)
 
 def test_help_and_version(exporter_program):
     shown = subprocess.run([exporter_program, "--help"], capture_output=True, text=True, check=True)
-    for option in ("--listen", "--relay", "--segment-directory", "--link-mbit", "--tunnel-series", "--log-level"):
+    for option in ("--listen", "--relay", "--max-relays", "--segment-directory", "--link-mbit", "--tunnel-series", "--log-level"):
         assert option in shown.stdout
     assert re.fullmatch(r"bore-exporter \d+\.\d+\.\d+\n",
                         subprocess.run([exporter_program, "--version"], capture_output=True, text=True, check=True).stdout)

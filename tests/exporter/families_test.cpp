@@ -2,6 +2,7 @@
 #include "controlplane/exporter/families.hpp"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <set>
 
@@ -65,7 +66,8 @@ TEST(Families, OfARelayWithoutPacketEngine) {
     EXPECT_EQ(found.at(R"(bore_segment_errors_total{relay="edge"})"), 3);
     EXPECT_EQ(found.at(R"(bore_relay_start_time_seconds{relay="edge"})"), 1'700'000'000);
     EXPECT_EQ(found.at(R"(bore_relay_info{relay="edge",server_id="edge",version="1.2.3",)"
-                       R"(control_port="7835",engine="an engine"})"),
+                       R"(control_port="7835",engine="an engine",user=")" +
+                       std::to_string(::geteuid()) + "\"}"),
               1);
     EXPECT_EQ(found.at(R"(bore_capacity_utilization_percent{relay="edge"})"), 75);
     EXPECT_EQ(found.at(R"(bore_bandwidth_utilization_percent{relay="edge"})"), 0);

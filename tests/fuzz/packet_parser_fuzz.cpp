@@ -110,7 +110,7 @@ class Judge final : public Outlet {
         frame.port_index = port_index;
         return true;
     }
-    void flow_ended(const FlowEvent& event) override {
+    void flow_event(const FlowEvent& event) override {
         BORE_CHECK(event.flow == pair_.flow, "an end of another flow");
     }
 

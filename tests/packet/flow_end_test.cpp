@@ -2,6 +2,8 @@
 // linger. The packet path's part, moving the numbers of a flow, is done by hand here.
 #include <gmock/gmock.h>
 
+#include <numeric>
+
 #include "dataplane/packet/flow_end.hpp"
 #include "tests/packet/slow_path_fixture.hpp"
 
@@ -46,6 +48,15 @@ class FlowEndTest : public SlowPathTest {
         acknowledges(Leg::visitor, 1);
         acknowledges(Leg::client, 1);
         event();
+    }
+
+    const abi::Histogram& first_byte_times() const {
+        return histograms
+            ->histograms[static_cast<std::size_t>(abi::SlowPathHistogram::flow_first_byte_ns)];
+    }
+    std::uint64_t first_bytes() const {
+        const auto& counts = first_byte_times().counts;
+        return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
     }
 
     FlowIndex flow{no_flow};
@@ -127,6 +138,49 @@ TEST_F(FlowEndTest, EventsOfAnEarlierFlowInTheSlotAreIgnored) {
     slow->flow_event(flow, table->cold(flow).generation.load() - 2, now);
     slow->flow_event(12'345, 1, now);
     EXPECT_TRUE(host.ends.empty());
+}
+
+// ---- The first byte
+
+TEST_F(FlowEndTest, TheFirstByteIsMeasuredOnceFromWhenThePairWasHandedOver) {
+    begin();
+    const std::uint32_t generation = table->cold(flow).generation.load();
+    const Nanoseconds opened_at = now;
+    now += 50 * millisecond_ns;
+    slow->first_byte(flow, generation - 2, opened_at, now);
+    slow->first_byte(12'345, 1, opened_at, now);
+    EXPECT_EQ(first_bytes(), 0U) << "of an earlier flow, of none";
+    slow->first_byte(flow, generation, opened_at + 3'000, now);
+    slow->first_byte(flow, generation, opened_at + 4'000, now);
+    EXPECT_EQ(first_bytes(), 1U);
+    EXPECT_EQ(first_byte_times().sum, 3'000U);
+}
+
+TEST_F(FlowEndTest, AFirstByteThatIsToldOfBehindTheEndCounts) {
+    begin();
+    const std::uint32_t generation = table->cold(flow).generation.load();
+    sends(Leg::visitor, 3);
+    acknowledges(Leg::client, 3);
+    end_in_order();
+    ASSERT_EQ(host.ends.size(), 1U);
+    EXPECT_EQ(first_bytes(), 0U);
+    slow->first_byte(flow, generation, now - 1, now);  // a clock of some turns ago
+    EXPECT_EQ(first_bytes(), 1U);
+    EXPECT_EQ(first_byte_times().sum, 0U);
+}
+
+TEST_F(FlowEndTest, AFirstByteWhoseWordWasLostIsFoundByALookAtAll) {
+    begin();
+    slow->recheck_flows();
+    pass_time(millisecond_ns);
+    EXPECT_EQ(first_bytes(), 0U) << "no byte yet";
+    sends(Leg::client, 3);
+    acknowledges(Leg::visitor, 3);
+    slow->recheck_flows();
+    pass_time(millisecond_ns);
+    EXPECT_EQ(first_bytes(), 1U);
+    slow->first_byte(flow, table->cold(flow).generation.load(), now, now);
+    EXPECT_EQ(first_bytes(), 1U);
 }
 
 // ---- SYN

@@ -141,11 +141,23 @@ TEST(FlowTable, FlagsFollowWhatTheLegsNegotiated) {
     EXPECT_EQ(to_visitor.timestamp_echo_delta, 0U);
 }
 
+TEST(FlowTable, TheFirstByteIsToldOfWhereItIsAskedFor) {
+    TableFixture fixture(1);
+    FlowState state = detailed_state();
+    state.tell_first_byte = true;
+    const FlowIndex flow = fixture.table->install(state, now_ns).value();
+    for (const Leg leg : {Leg::visitor, Leg::client}) {
+        EXPECT_EQ(fixture.table->direction(direction_of(flow, leg)).state & state_first,
+                  state_first);
+    }
+}
+
 TEST(FlowTable, ReusedSlotCarriesNothingOfItsFormerFlow) {
     TableFixture fixture(1);
     FlowTable& table = *fixture.table;
     FlowState limited = detailed_state();
     limited.ack_hold_back = 9;
+    limited.tell_first_byte = true;
     const FlowIndex flow = table.install(limited, now_ns).value();
     DirectionEntry& entry = table.direction(direction_of(flow, Leg::visitor));
     entry.other_fin = 1;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <numeric>
 #include <utility>
 
 #include "dataplane/base/check.hpp"
@@ -223,6 +224,11 @@ void World::handle(const Event& event) {
             slow_path_->flow_event(static_cast<FlowIndex>(event.word),
                                    static_cast<std::uint32_t>(event.word >> 32U), now_);
             return;
+        case Kind::first_byte:
+            slow_path_->first_byte(static_cast<FlowIndex>(event.word),
+                                   static_cast<std::uint32_t>(event.word >> 32U),
+                                   event.at - scenario_.divert_lag, now_);
+            return;
         case Kind::slow_tick:
             if (event.at >= tick_planned_) {
                 tick_planned_ = never;
@@ -392,6 +398,23 @@ void World::check_smoothness() {
     }
 }
 
+// Once for a pair that moved a byte; on the stream engine that one measures it, unless a byte was
+// moved before.
+void World::check_first_byte(std::uint64_t handoffs) {
+    const auto& times =
+        histograms_.histograms[static_cast<std::size_t>(abi::SlowPathHistogram::flow_first_byte_ns)]
+            .counts;
+    const std::uint64_t count = std::accumulate(times.begin(), times.end(), std::uint64_t{0});
+    std::uint64_t moved = counters_.get(abi::SlowPathCounter::handoff_drained_bytes_total);
+    if (ends_ == 1 && handoffs == 1) {
+        moved += end_.to_client_bytes + end_.to_visitor_bytes;
+    }
+    if (count != (moved == 0 ? 0U : 1U)) {
+        fail("the first of " + std::to_string(moved) + " bytes was measured " +
+             std::to_string(count) + " times");
+    }
+}
+
 void World::check_counts() {
     const std::uint64_t handoffs = counters_.get(abi::SlowPathCounter::handoffs_total);
     const bool closed_early = ends_ == 1 && handoffs == 0;
@@ -408,6 +431,7 @@ void World::check_counts() {
     }
     const std::array<std::uint64_t, 2> streams{scenario_.peers[visitor].stream_bytes,
                                                scenario_.peers[client].stream_bytes};
+    check_first_byte(handoffs);
     if (went_to_stream_ && scenario_.is_whole() && stream_.moved != streams) {
         fail("the bytes of a pair on the stream engine do not add up");
     }

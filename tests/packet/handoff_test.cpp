@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <functional>
+#include <numeric>
 
 #include "dataplane/packet/handoff.hpp"
 #include "tests/packet/slow_path_fixture.hpp"
@@ -301,6 +302,14 @@ TEST_F(SlowPathTest, LeftOverBytesGoFirstPieceByPiece) {
     EXPECT_LT(last_place(host.calls, "send 10"), last_place(host.calls, "move 11 10"));
     EXPECT_EQ(count(Counter::handoffs_total), 1U);
     EXPECT_EQ(count(Counter::handoff_drained_bytes_total), 11U);
+    // The first byte was among them, and no other is one.
+    const auto& first_byte =
+        histograms
+            ->histograms[static_cast<std::size_t>(abi::SlowPathHistogram::flow_first_byte_ns)];
+    EXPECT_EQ(std::accumulate(first_byte.counts.begin(), first_byte.counts.end(), 0U), 1U);
+    const auto flow = table->find(visitor_key);
+    ASSERT_TRUE(flow.has_value());
+    EXPECT_EQ(table->direction(*flow).state & state_first, 0);
 }
 
 TEST_F(SlowPathTest, BytesThatComeBetweenReadingAndAskingUndoTheFreeze) {

@@ -49,7 +49,7 @@ class RecordingOutlet final : public Outlet {
         handed_out[frame.buffer] = 0;
         return true;
     }
-    void flow_ended(const FlowEvent& event) override { events.push_back(event); }
+    void flow_event(const FlowEvent& event) override { events.push_back(event); }
 
     // Every buffer that went in or was allocated came out exactly once.
     void expect_no_buffer_lost(std::size_t held = 0) {
@@ -359,6 +359,72 @@ TEST_P(SplitTest, ACorruptSegmentIsNotSplit) {
     EXPECT_EQ(count(Counter::packet_bad_checksum_total), 1U);
     EXPECT_TRUE(outlet_.sent.empty());
     outlet_.expect_no_buffer_lost();
+}
+
+// ---- The first byte
+
+TEST_F(PipelineTest, TheFirstAcknowledgedByteIsToldOfOnce) {
+    for (const Leg leg : {Leg::visitor, Leg::client}) {
+        entry(leg).state |= state_first;
+        entry(leg).next_sequence += 100;  // so much is under way, each way
+    }
+    Segment sends = v4_.from(Leg::visitor);
+    sends.payload = test::text("hello");
+    sends.sequence += 100;
+    give(sends);
+    process();
+    EXPECT_TRUE(outlet_.events.empty()) << "sent is not delivered";
+
+    Segment acknowledges = v4_.from(Leg::client);
+    acknowledges.acknowledgement += 5;
+    give(acknowledges);
+    process();
+    ASSERT_EQ(outlet_.events.size(), 1U);
+    const FlowEvent& event = outlet_.events[0];
+    EXPECT_EQ(event.kind, FlowEvent::Kind::first_byte);
+    EXPECT_EQ(event.flow, v4_.flow);
+    EXPECT_EQ(event.generation, v4_.cold().generation);
+    EXPECT_EQ(event.at, test::start_ns);
+    EXPECT_EQ(entry(Leg::visitor).state, 0) << "free for the shortest way";
+    EXPECT_EQ(entry(Leg::client).state, 0);
+
+    acknowledges.acknowledgement += 5;
+    give(acknowledges);
+    Segment other_way = v4_.from(Leg::visitor);
+    other_way.acknowledgement += 5;
+    give(other_way);
+    process();
+    EXPECT_EQ(outlet_.events.size(), 1U);
+    EXPECT_EQ(rows_[3].get(TunnelCounter::to_client_bytes_total), 10U);
+    EXPECT_EQ(rows_[3].get(TunnelCounter::to_visitor_bytes_total), 5U);
+}
+
+TEST_F(PipelineTest, AFirstByteAcknowledgedWithTheFinIsToldOfAndAFinAloneIsNot) {
+    entry(Leg::visitor).state |= state_first;
+    entry(Leg::client).state |= state_first;
+    Segment fin = v4_.from(Leg::visitor);
+    fin.flags |= tcp_fin;
+    give(fin);
+    Segment acknowledges = v4_.from(Leg::client);
+    acknowledges.acknowledgement += 1;
+    give(acknowledges);
+    process();
+    EXPECT_TRUE(outlet_.events.empty());
+    EXPECT_EQ(entry(Leg::client).state & state_first, state_first);
+
+    Segment data = v4_.from(Leg::client);
+    data.acknowledgement += 1;
+    data.payload = test::text("x");
+    data.flags |= tcp_fin;
+    give(data);
+    Segment last = v4_.from(Leg::visitor);
+    last.sequence += 1;
+    last.acknowledgement += 2;
+    give(last);
+    process();
+    ASSERT_EQ(outlet_.events.size(), 2U) << "the first byte, and the end";
+    EXPECT_EQ(outlet_.events[0].kind, FlowEvent::Kind::first_byte);
+    EXPECT_EQ(outlet_.events[1].kind, FlowEvent::Kind::end);
 }
 
 // ---- Limits

@@ -112,6 +112,7 @@ struct Event {
         stream_turn,
         slow_tick,
         flow_event,
+        first_byte,
         close_sockets,
         stream_ended,
         command,

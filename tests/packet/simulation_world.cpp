@@ -297,8 +297,10 @@ bool World::allocate(std::uint8_t port_index, Frame& frame) {
     return true;
 }
 
-void World::flow_ended(const FlowEvent& event) {
-    events_.push(now_ + scenario_.divert_lag, Kind::flow_event, 0,
+void World::flow_event(const FlowEvent& event) {
+    const Kind kind =
+        event.kind == FlowEvent::Kind::first_byte ? Kind::first_byte : Kind::flow_event;
+    events_.push(now_ + scenario_.divert_lag, kind, 0,
                  std::uint64_t{event.generation} << 32U | event.flow);
 }
 

@@ -72,7 +72,7 @@ class World final : private SlowPathHost, private KernelOutput {
     void transmit(Frame& frame);
     void discard(Frame& frame);
     void divert(std::uint8_t worker, Frame& frame);
-    void flow_ended(const FlowEvent& event);
+    void flow_event(const FlowEvent& event);
     bool allocate(std::uint8_t port_index, Frame& frame);
 
   private:
@@ -97,7 +97,7 @@ class World final : private SlowPathHost, private KernelOutput {
         bool allocate(std::uint8_t port_index, Frame& frame) override {
             return world_.allocate(port_index, frame);
         }
-        void flow_ended(const FlowEvent& event) override { world_.flow_ended(event); }
+        void flow_event(const FlowEvent& event) override { world_.flow_event(event); }
 
       private:
         World& world_;
@@ -152,6 +152,7 @@ class World final : private SlowPathHost, private KernelOutput {
     void check_end();
     void check_smoothness();
     void check_counts();
+    void check_first_byte(std::uint64_t handoffs);
     void check_leftovers();
 
     SimulationGround& ground_;

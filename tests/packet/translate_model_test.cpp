@@ -56,6 +56,7 @@ FlowState random_state(Random& random, const test::Variant& variant) {
         state.ack_hold_until_ms =
             timestamp_ms(test::start_ns) + static_cast<std::uint32_t>(random.between(1, 500));
     }
+    state.tell_first_byte = random.one_in(2);
     return state;
 }
 
@@ -270,7 +271,9 @@ class ByPipeline final : public Way, private Outlet {
     void divert(std::span<Frame> frames) override { take(frames); }
     void drop(std::span<Frame> frames) override { take(frames); }
     bool allocate(std::uint8_t, Frame&) override { return false; }
-    void flow_ended(const FlowEvent&) override { seen_.event = true; }
+    void flow_event(const FlowEvent& event) override {
+        seen_.event |= event.kind == FlowEvent::Kind::end;
+    }
 
     abi::PacketWorkerCounters counters_;
     std::vector<abi::TunnelCounters> rows_{8};

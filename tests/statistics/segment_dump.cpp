@@ -123,6 +123,8 @@ std::string dump(SegmentReader& reader) {
                                         .number("heartbeat_age_ns", worker.heartbeat_age_ns)
                                         .str();
                                 }))
+        .raw("slow_path",
+             snapshot->slow_path ? counters_of(snapshot->slow_path->counters).str() : "{}")
         .raw("histograms", histograms.str())
         .raw("tunnels", list_of(snapshot->tunnels, &tunnel_of))
         .str();

@@ -1,6 +1,8 @@
 // Single cases of the pair state machine, without chance: one situation, one consequence each.
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "tests/stream/world.hpp"
 
 namespace bore::stream::testing {
@@ -54,6 +56,23 @@ TEST_P(PairTest, LeftOversGoFirstInBothDirections) {
     EXPECT_EQ(pair.client->sent_bytes, 700U);
     EXPECT_EQ(world_.statistics.tunnel_totals(0).to_visitor_bytes, 1'300U);
     EXPECT_EQ(world_.statistics.tunnel_totals(0).to_client_bytes, 700U);
+}
+
+TEST_P(PairTest, TheFirstByteIsMeasuredOnceUnlessAnotherEngineDeliveredIt) {
+    const auto& counts =
+        world_.statistics.worker_histograms(0)
+            .histograms[static_cast<std::size_t>(abi::WorkerHistogram::first_byte_ns)]
+            .counts;
+    for (const std::uint64_t before : {0U, 7U}) {
+        world_.delivered_before_bytes = before;
+        OpenedPair pair = world_.open(0, 1);
+        pair.client->peer_sends(300);
+        world_.run(millisecond_ns);
+        pair.visitor->peer_sends(200);
+        world_.run(millisecond_ns);
+        EXPECT_EQ(pair.client->sent_bytes, 200U);
+        EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), std::uint64_t{0}), 1U);
+    }
 }
 
 TEST_P(PairTest, LeftOversThatFitNoBufferAreHeldAndStillGoFirst) {

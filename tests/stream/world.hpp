@@ -45,7 +45,8 @@ class World {
         abi::PairRequest request{.visitor_socket = visitor,
                                  .client_socket = client,
                                  .tunnel_index = tunnel_index,
-                                 .tag = tag};
+                                 .tag = tag,
+                                 .delivered_to_client_bytes = delivered_before_bytes};
         request.left_over_to_visitor = hand_over(io.connection(client), left_over_to_visitor_bytes);
         request.left_over_to_client = hand_over(io.connection(visitor), left_over_to_client_bytes);
         std::uint32_t slot_index = static_cast<std::uint32_t>(generations_.size());
@@ -118,6 +119,7 @@ class World {
     WorkerQueues queues;
     base::Nanoseconds now{base::second_ns};
     Shard shard;
+    std::uint64_t delivered_before_bytes{0};  // of pairs opened from now on, by another engine
     bool announced{false};
     std::vector<abi::PairEnded> ended;
 
