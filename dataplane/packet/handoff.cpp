@@ -187,13 +187,11 @@ void Handoffs::reset_peers(Handoff& handoff) {
     for (const std::size_t index : both_legs) {
         const int socket = handoff.socket(index);
         const Leg* leg = handoff.legs[index];
-        if (context_.host.set_repair(socket, RepairMode::on)) {
-            const auto snapshot = context_.host.snapshot(socket, std::nullopt);
-            if (snapshot && leg != nullptr) {
-                send_reset(*leg, snapshot->snd_nxt, snapshot->rcv_nxt);
-                if (leg->window_acknowledgement != snapshot->snd_nxt) {
-                    send_reset(*leg, leg->window_acknowledgement, snapshot->rcv_nxt);
-                }
+        const auto snapshot = context_.host.snapshot(socket, std::nullopt);
+        if (snapshot && leg != nullptr) {
+            send_reset(*leg, snapshot->snd_nxt, snapshot->rcv_nxt);
+            if (leg->window_acknowledgement != snapshot->snd_nxt) {
+                send_reset(*leg, leg->window_acknowledgement, snapshot->rcv_nxt);
             }
         }
         context_.host.close_silently(socket);
@@ -233,8 +231,8 @@ Handoffs::Next Handoffs::step(Handoff& handoff) {
             return drain(handoff);
         case HandoffState::freeze:
             return freeze(handoff);
-        case HandoffState::repair:
-            return repair(handoff);
+        case HandoffState::read:
+            return read(handoff);
         case HandoffState::install:
             return install(handoff);
         case HandoffState::replay:
@@ -282,7 +280,7 @@ Handoffs::Next Handoffs::hold(Handoff& handoff) {
 }
 
 Handoffs::Next Handoffs::drain(Handoff& handoff) {
-    // Most pairs have nothing to drain. REPAIR looks whether that is so in any case, and asking
+    // Most pairs have nothing to drain. READ looks whether that is so in any case, and asking
     // here, too, would be a seventh of what a hand-off costs.
     if (handoff.first_look) {
         handoff.first_look = false;
@@ -314,19 +312,14 @@ Handoffs::Next Handoffs::drain(Handoff& handoff) {
 }
 
 Handoffs::Next Handoffs::freeze(Handoff& handoff) {
+    context_.host.freezing();
     for (Leg* leg : handoff.legs) {
         legs_.freeze(*leg);
     }
-    return HandoffState::repair;
+    return HandoffState::read;
 }
 
-Handoffs::Next Handoffs::repair(Handoff& handoff) {
-    for (const std::size_t leg : both_legs) {
-        handoff.in_repair[leg] = context_.host.set_repair(handoff.socket(leg), RepairMode::on);
-        if (!handoff.in_repair[leg]) {
-            return abort_because(handoff, StreamReason::repair_failed);
-        }
-    }
+Handoffs::Next Handoffs::read(Handoff& handoff) {
     for (const std::size_t leg : both_legs) {
         Leg& known = *handoff.legs[leg];
         auto snapshot = context_.host.snapshot(handoff.socket(leg), known.origin);
@@ -340,11 +333,10 @@ Handoffs::Next Handoffs::repair(Handoff& handoff) {
         }
         handoff.snapshots[leg] = *snapshot;
     }
-    // After rcv_nxt was read, never before: repair does not stop the kernel from receiving what was
-    // on its way, and bytes that rcv_nxt counts but nobody has read would be lost (trap 1). What
-    // comes after this moment is not in rcv_nxt, and a copy of it is replayed (trap 2).
-    if (!quiet_in_repair(handoff)) {
-        leave_repair(handoff);
+    // After rcv_nxt was read, never before: nothing stops the kernel from receiving what was on its
+    // way, and bytes that rcv_nxt counts but nobody has read would be lost (trap 1). What comes
+    // after this moment is not in rcv_nxt, and a copy of it is replayed (trap 2).
+    if (!quiet_as_read(handoff)) {
         return thaw(handoff);
     }
     if (const auto reason = unfit(handoff)) {
@@ -354,9 +346,9 @@ Handoffs::Next Handoffs::repair(Handoff& handoff) {
 }
 
 // Published before the sockets are closed, so that a full table costs nothing. From here on workers
-// translate what comes from the wire, while both sockets still exist under repair: they send
-// nothing that gets out (frozen), and what still reaches them is either older than rcv_nxt or kept
-// as a copy, so that nothing depends on when they are closed.
+// translate what comes from the wire, while both sockets still exist: they have nothing to send but
+// acknowledgements, which do not get out (frozen, then installed), and what still reaches them is
+// either older than rcv_nxt or kept as a copy, so that nothing depends on when they are closed.
 Handoffs::Next Handoffs::install(Handoff& handoff) {
     FlowState state;
     for (const std::size_t leg : both_legs) {
@@ -405,6 +397,7 @@ Handoffs::Next Handoffs::replay(Handoff& handoff) {
     for (const std::size_t leg : both_legs) {
         context_.host.close_silently(handoff.socket(leg));
     }
+    context_.host.spliced();
     abi::TunnelCounters& row = context_.row(handoff.request.tunnel_index);
     row.add(abi::TunnelCounter::tunnel_pairs_opened_total);
     row.add(abi::TunnelCounter::tunnel_pairs_live);
@@ -425,7 +418,6 @@ Handoffs::Next Handoffs::replay(Handoff& handoff) {
 }
 
 Handoffs::Next Handoffs::give_up(Handoff& handoff) {
-    leave_repair(handoff);
     for (Leg* leg : handoff.legs) {
         if (leg != nullptr) {
             legs_.release(*leg);
@@ -543,10 +535,10 @@ bool Handoffs::quiet(const Handoff& handoff) {
     });
 }
 
-// ---- FREEZE and REPAIR
+// ---- FREEZE and READ
 
 // quiet() with what the snapshots have told already.
-bool Handoffs::quiet_in_repair(const Handoff& handoff) {
+bool Handoffs::quiet_as_read(const Handoff& handoff) {
     return std::ranges::all_of(both_legs, [&](std::size_t leg) {
         return left_over_of(handoff.request, leg).empty() &&
                !handoff.snapshots[leg].unacknowledged &&
@@ -568,14 +560,6 @@ Handoffs::Next Handoffs::thaw(Handoff& handoff) {
         return abort_because(handoff, StreamReason::never_quiet);
     }
     return HandoffState::drain;
-}
-
-void Handoffs::leave_repair(Handoff& handoff) {
-    for (const std::size_t leg : both_legs) {
-        if (std::exchange(handoff.in_repair[leg], false)) {
-            (void)context_.host.set_repair(handoff.socket(leg), RepairMode::off_without_probe);
-        }
-    }
 }
 
 std::optional<StreamReason> Handoffs::unfit(const Handoff& handoff) const {

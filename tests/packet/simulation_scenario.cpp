@@ -67,8 +67,6 @@ void draw_trouble(Chance& chance, Scenario& scenario) {
                 chance.one_of<Nanoseconds>({100 * millisecond_ns, 15 * second_ns});
             break;
         case 1:
-            scenario.refused_repair = chance.between(0, 1);
-            break;
         case 2:
             scenario.failed_snapshot = chance.between(0, 1);
             break;

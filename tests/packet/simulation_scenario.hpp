@@ -57,8 +57,7 @@ struct Scenario {
     bool client_comes{true};
     bool reads_behind_accept{false};
     // Refusals
-    int refused_repair{-1};  // leg
-    int failed_snapshot{-1};
+    int failed_snapshot{-1};  // leg
     bool unsupported_options{false};
     bool table_is_full{false};
     unsigned kernel_runs_percent{0};  // beside any call that asks it about a socket

@@ -404,25 +404,11 @@ std::expected<std::size_t, int> World::send(int socket, std::span<const std::byt
     return size;
 }
 
-bool World::set_repair(int socket, RepairMode mode) {
-    kernel_runs();
-    KernelSocket& known = kernel_.socket(socket);
-    if (mode == RepairMode::on &&
-        (known.dead() || std::cmp_equal(known.leg, scenario_.refused_repair))) {
-        return false;
-    }
-    known.in_repair = mode == RepairMode::on;
-    return true;
-}
-
 std::expected<SocketSnapshot, int> World::snapshot(int socket,
                                                    const std::optional<SocketOrigin>& origin) {
     kernel_runs();
     if (std::cmp_equal(kernel_.socket(socket).leg, scenario_.failed_snapshot)) {
         return std::unexpected(EPERM);
-    }
-    if (!kernel_.socket(socket).in_repair) {
-        fail("state was read outside of repair");
     }
     SocketSnapshot state = kernel_.snapshot(socket, now_);
     if (origin) {  // counted from there, and no clock
@@ -451,10 +437,6 @@ void World::close_now() {
 void World::to_stream(std::uint32_t slot, abi::PairRequest&& request, abi::StreamReason reason) {
     if (slot != pair_slot || stream_.live || went_to_stream_) {
         fail("a pair went to the stream engine twice");
-    }
-    if (kernel_.socket(request.visitor_socket).in_repair ||
-        kernel_.socket(request.client_socket).in_repair) {
-        fail("a socket went to the stream engine in repair");
     }
     if (trace_) {
         std::fprintf(stderr, "%12.6f to stream: %s\n", static_cast<double>(now_ - start_time) / 1e9,

@@ -114,7 +114,6 @@ class World final : private SlowPathHost, private KernelOutput {
     std::size_t unacknowledged_bytes(int socket) override;
     std::expected<std::size_t, int> move_unread(int from, int to) override;
     std::expected<std::size_t, int> send(int socket, std::span<const std::byte> bytes) override;
-    bool set_repair(int socket, RepairMode mode) override;
     std::expected<SocketSnapshot, int> snapshot(int socket,
                                                 const std::optional<SocketOrigin>& origin) override;
     void close_silently(int socket) override;

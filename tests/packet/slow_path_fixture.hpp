@@ -53,9 +53,7 @@ struct FakeSocket {
     SocketSnapshot snapshot;
     std::optional<SocketOrigin> origin{};  // given with the latest snapshot
     bool gone{false};                      // key_of fails
-    bool refuses_repair{false};
     bool fails_snapshot{false};
-    bool in_repair{false};
     bool closed{false};
     // What arrives just behind each reading of rcv_nxt.
     std::deque<std::size_t> unread_after_snapshots{};
@@ -101,15 +99,6 @@ class FakeHost final : public SlowPathHost {
                                     bytes.begin() + static_cast<std::ptrdiff_t>(size));
         return size;
     }
-    bool set_repair(int socket, RepairMode mode) override {
-        calls.push_back((mode == RepairMode::on ? "repair on " : "repair off ") +
-                        std::to_string(socket));
-        if (mode == RepairMode::on && sockets[socket].refuses_repair) {
-            return false;
-        }
-        sockets[socket].in_repair = mode == RepairMode::on;
-        return true;
-    }
     std::expected<SocketSnapshot, int> snapshot(
         int socket, const std::optional<SocketOrigin>& origin) override {
         calls.push_back("snapshot " + std::to_string(socket));
@@ -128,6 +117,8 @@ class FakeHost final : public SlowPathHost {
         sockets[socket].closed = true;
     }
     void close_now() override { calls.push_back("close now"); }
+    void freezing() override { calls.push_back("freezing"); }
+    void spliced() override { calls.push_back("spliced"); }
     void to_stream(std::uint32_t slot, abi::PairRequest&& request,
                    abi::StreamReason reason) override {
         EXPECT_EQ(slot, pair_slot);
