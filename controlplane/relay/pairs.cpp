@@ -28,11 +28,17 @@ void Pairs::stop() {
 
 // ---- Visitors that wait
 
-protocol::Uuid Pairs::add_visitor(Tunnel& tunnel, Descriptor socket) {
+protocol::Uuid Pairs::add_visitor(Tunnel& tunnel, Descriptor socket, const sockaddr_storage& peer) {
     const base::Nanoseconds now = base::monotonic_now();
     const base::Nanoseconds wait =
         context_.policy.config.visitor_claim_timeout_ms * base::millisecond_ns;
-    const protocol::Uuid id = pending_.add(std::move(socket), tunnel, now, now + wait);
+    const protocol::Uuid id =
+        pending_.add({.socket = std::move(socket),
+                      .tunnel = &tunnel,
+                      .accepted_at = now,
+                      .address = config::IpAddress::from(peer).value_or(config::IpAddress{}),
+                      .port = port_of(peer)},
+                     now + wait);
     sources_.add_pending(*tunnel.client().source);
     context_.counters.set(ControlCounter::visitors_pending, pending_.size());
     return id;
@@ -91,9 +97,14 @@ bool Pairs::claim(const Claim& claim, Descriptor& client) {
     BORE_CHECK(claim.left_over.size() <= abi::max_left_over_bytes,
                "more was read behind Accept than the engine takes");
     auto visitor = pending_.take(claim.visitor_id);
-    abi::PairRequest request{.visitor_socket = visitor->socket.get(),
-                             .client_socket = client.get(),
-                             .tunnel_index = tunnel->index()};
+    abi::PairRequest request{
+        .visitor_socket = visitor->socket.get(),
+        .client_socket = client.get(),
+        .tunnel_index = tunnel->index(),
+        .facts = {abi::LegFacts{.peer_address = visitor->address.bytes, .peer_port = visitor->port},
+                  abi::LegFacts{.peer_address = claim.client_address.bytes,
+                                .peer_port = claim.client_port,
+                                .read_bytes = claim.read_bytes}}};
     if (!claim.left_over.empty()) {
         const auto* bytes = reinterpret_cast<const std::byte*>(claim.left_over.data());
         request.left_over_to_visitor.assign(bytes, bytes + claim.left_over.size());

@@ -97,6 +97,9 @@ void Handoffs::open(std::uint32_t pair_slot, std::uint32_t generation, abi::Pair
     handoff.pair_slot = pair_slot;
     handoff.generation = generation;
     handoff.request = std::move(request);
+    for (const std::size_t leg : both_legs) {
+        handoff.read_bytes[leg] = handoff.request.facts[leg].read_bytes;
+    }
     handoff.opened_at = context_.now;
     handoff.deadline = context_.now + context_.options.drain_deadline_ns;
     handoff.back_off = first_back_off_ns;
@@ -457,12 +460,17 @@ void Handoffs::wait(Handoff& handoff) {
 std::optional<StreamReason> Handoffs::find_legs(Handoff& handoff) {
     std::optional<StreamReason> missing;
     for (const std::size_t index : both_legs) {
-        const auto key = context_.host.key_of(handoff.socket(index));
+        const int socket = handoff.socket(index);
+        auto key = context_.host.key_of(socket, handoff.request.facts[index]);
+        Leg* leg = key ? legs_.find(*key) : nullptr;
+        if (leg == nullptr) {
+            key =
+                context_.host.key_of(socket, {});  // without facts it tells whether it still lives
+        }
         if (!key) {
             missing = StreamReason::not_established;
             continue;
         }
-        Leg* leg = legs_.find(*key);
         if (leg != nullptr && leg->handoff != nullptr) {
             // The tuple is in use again, so its earlier connection is over, though nobody saw how.
             abort(*leg->handoff, StreamReason::not_established);
@@ -516,6 +524,7 @@ bool Handoffs::move_unread(Handoff& handoff, std::size_t source, bool& moved) {
         return false;
     }
     moved |= *bytes != 0;
+    handoff.read_bytes[source] += *bytes;
     count_drained(handoff, source, *bytes);
     return true;
 }
@@ -537,12 +546,14 @@ bool Handoffs::quiet(const Handoff& handoff) {
 
 // ---- FREEZE and READ
 
-// quiet() with what the snapshots have told already.
+// quiet() with what the snapshots have told already. Who has read all that was received need not
+// ask what is unread; else the kernel is asked, and says 0 of what somebody read who did not tell.
 bool Handoffs::quiet_as_read(const Handoff& handoff) {
     return std::ranges::all_of(both_legs, [&](std::size_t leg) {
-        return left_over_of(handoff.request, leg).empty() &&
-               !handoff.snapshots[leg].unacknowledged &&
-               context_.host.unread_bytes(handoff.socket(leg)) == 0;
+        const SocketSnapshot& snapshot = handoff.snapshots[leg];
+        return left_over_of(handoff.request, leg).empty() && !snapshot.unacknowledged &&
+               (snapshot.received_bytes == handoff.read_bytes[leg] ||
+                context_.host.unread_bytes(handoff.socket(leg)) == 0);
     });
 }
 

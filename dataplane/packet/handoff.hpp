@@ -6,9 +6,9 @@
 //            was seen, else after 1 to 5 ms. Deadline: drain_deadline. Skipped at first: most pairs
 //            have nothing to drain, and READ finds out.
 //   FREEZE   everything from the wire is held, everything from the kernel dropped.
-//   READ     the state of both, and only then asked for unread and unacknowledged bytes: data that
-//            was on its way to the kernel may have come meanwhile, and rcv_nxt would count it. If
-//            there are any: back to DRAIN, at most max_freezes times.
+//   READ     the state of both, and whether anything is unread or unacknowledged in that state or
+//            since: data that was on its way to the kernel may have come meanwhile, and rcv_nxt
+//            would count it. If there is: back to DRAIN, at most max_freezes times.
 //   INSTALL  both directions are published.
 //   REPLAY   window updates, then what was held goes through the packet path, then the sockets are
 //            closed silently.
@@ -42,6 +42,7 @@ struct Handoff : SlowTimer {
     abi::StreamReason reason{abi::StreamReason::policy};  // of ABORT
     FlowIndex flow{no_flow};
     std::array<std::uint64_t, 2> drained_bytes{};  // by who had sent them
+    std::array<std::uint64_t, 2> read_bytes{};     // from each socket, since it was accepted
     base::Nanoseconds opened_at{0};
     base::Nanoseconds deadline{0};
     base::Nanoseconds back_off{0};

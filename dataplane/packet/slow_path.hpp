@@ -58,6 +58,9 @@ struct SocketSnapshot {
     // TCP_TIMESTAMP + 1: bit 0 is masked by the kernel. Not asked for when the origin was given.
     std::uint32_t own_timestamp{0};
     std::uint32_t round_trip_us{0};
+    // Payload that the kernel has received since the connection began (and a FIN, as one more),
+    // at the moment of rcv_nxt or later.
+    std::uint64_t received_bytes{0};
 };
 
 using LinkAddress = std::array<std::uint8_t, 6>;
@@ -76,7 +79,8 @@ class SlowPathHost {
                         std::span<const std::byte> frame) = 0;
 
     // ---- Sockets (connected, nonblocking)
-    [[nodiscard]] virtual std::expected<FlowKey, int> key_of(int socket) = 0;
+    [[nodiscard]] virtual std::expected<FlowKey, int> key_of(int socket,
+                                                             const abi::LegFacts& facts) = 0;
     [[nodiscard]] virtual std::size_t unread_bytes(int socket) = 0;          // SIOCINQ
     [[nodiscard]] virtual std::size_t unacknowledged_bytes(int socket) = 0;  // SIOCOUTQ
     // Moves what is unread from one socket into the other; what the other does not take stays

@@ -86,6 +86,7 @@ void take_info(const tcp_info& info, packet::SocketSnapshot& snapshot) {
         info.tcpi_snd_mss + (snapshot.timestamps ? timestamp_option_bytes : 0);
     snapshot.peer_mss = static_cast<std::uint16_t>(std::min(mss, std::uint32_t{0xffff}));
     snapshot.round_trip_us = info.tcpi_rtt;
+    snapshot.received_bytes = info.tcpi_bytes_received;
 }
 
 // Both numbers by TCP_REPAIR_QUEUE and TCP_QUEUE_SEQ, which repair alone permits: seven system
@@ -121,18 +122,23 @@ void count_numbers(const tcp_info& info, const packet::SocketOrigin& origin,
 
 }  // namespace
 
-std::expected<packet::FlowKey, int> key_of(int socket) {
-    sockaddr_storage peer{};
-    sockaddr_storage own{};
-    socklen_t peer_size = sizeof peer;
-    socklen_t own_size = sizeof own;
-    if (::getpeername(socket, reinterpret_cast<sockaddr*>(&peer), &peer_size) != 0 ||
-        ::getsockname(socket, reinterpret_cast<sockaddr*>(&own), &own_size) != 0) {
+std::expected<packet::FlowKey, int> key_of(int socket, const abi::LegFacts& facts) {
+    sockaddr_storage address;  // written by the kernel
+    socklen_t size = sizeof address;
+    packet::FlowKey key{.peer_address = facts.peer_address, .peer_port = facts.peer_port};
+    if (facts.peer_port == 0) {
+        if (::getpeername(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+            return std::unexpected(errno);
+        }
+        if (!take_address(address, key.peer_address, key.peer_port)) {
+            return std::unexpected(EAFNOSUPPORT);
+        }
+        size = sizeof address;
+    }
+    if (::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
         return std::unexpected(errno);
     }
-    packet::FlowKey key;
-    if (!take_address(peer, key.peer_address, key.peer_port) ||
-        !take_address(own, key.own_address, key.own_port)) {
+    if (!take_address(address, key.own_address, key.own_port)) {
         return std::unexpected(EAFNOSUPPORT);
     }
     return key;

@@ -16,8 +16,10 @@
 
 namespace bore::drivers {
 
-// IPv4 in its mapped form, whatever the family of the socket. Error: errno.
-[[nodiscard]] std::expected<packet::FlowKey, int> key_of(int socket);
+// IPv4 in its mapped form, whatever the family of the socket. One system call, two when the facts
+// do not name the peer. Error: errno.
+[[nodiscard]] std::expected<packet::FlowKey, int> key_of(int socket,
+                                                         const abi::LegFacts& facts = {});
 // Bytes that wait to be read, without a FIN.
 [[nodiscard]] std::size_t unread_bytes(int socket);
 // Bytes (and a FIN) written and not yet acknowledged by the peer.

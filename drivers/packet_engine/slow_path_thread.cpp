@@ -338,8 +338,8 @@ bool SlowPathThread::inject(std::uint32_t worker_index, std::uint8_t port_index,
 
 // ---- SlowPathHost: sockets
 
-std::expected<packet::FlowKey, int> SlowPathThread::key_of(int socket) {
-    return drivers::key_of(socket);
+std::expected<packet::FlowKey, int> SlowPathThread::key_of(int socket, const abi::LegFacts& facts) {
+    return drivers::key_of(socket, facts);
 }
 
 std::size_t SlowPathThread::unread_bytes(int socket) {

@@ -210,6 +210,7 @@ TEST_F(TcpRepairTest, KeyNamesBothEnds) {
         EXPECT_EQ(key->own_port, own_port);
         EXPECT_NE(key->peer_port, 0);
         EXPECT_EQ(key->is_v4(), !v6);
+        EXPECT_EQ(key_of(own_, {.peer_address = peer, .peer_port = key->peer_port}), *key);
         disconnect();
     }
     const int unconnected = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -423,6 +424,8 @@ TEST_F(TcpRepairTest, CountedNumbersAreThoseOfTheQueues) {
         EXPECT_EQ(counted->snd_nxt, asked->snd_nxt);
         EXPECT_EQ(counted->rcv_nxt, asked->rcv_nxt);
         EXPECT_FALSE(counted->unacknowledged);
+        EXPECT_EQ(counted->received_bytes,
+                  counted->rcv_nxt - origin_of(handshake).first_acknowledgement);
     }
     far_->run([] { must_run("ip link set far down"); });
     say(own_, 300);

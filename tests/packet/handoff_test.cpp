@@ -21,11 +21,11 @@ std::ptrdiff_t last_place(const std::vector<std::string>& calls, const std::stri
 
 // ---- The splice
 
-TEST_F(SlowPathTest, StateIsReadFrozenAndOnlyThenAskedForUnreadBytes) {
+TEST_F(SlowPathTest, WhereAllThatWasReceivedWasReadTheKernelIsAskedForItsStateAlone) {
     make_legs();
     open();
-    EXPECT_THAT(host.calls, ElementsAre("freezing", "snapshot 10", "snapshot 11", "unread 10",
-                                        "unread 11", "close 10", "close 11", "spliced"));
+    EXPECT_THAT(host.calls, ElementsAre("freezing", "snapshot 10", "snapshot 11", "close 10",
+                                        "close 11", "spliced"));
     EXPECT_TRUE(host.to_stream_reasons.empty());
     EXPECT_EQ(count(Counter::handoffs_total), 1U);
     EXPECT_EQ(count(Counter::handoffs_under_way), 0U);
@@ -33,6 +33,18 @@ TEST_F(SlowPathTest, StateIsReadFrozenAndOnlyThenAskedForUnreadBytes) {
     EXPECT_EQ(count(Counter::flows_live), 1U);
     EXPECT_EQ((*rows)[1].get(abi::TunnelCounter::tunnel_pairs_opened_total), 1U);
     EXPECT_EQ((*rows)[1].get(abi::TunnelCounter::tunnel_pairs_live), 1U);
+}
+
+TEST_F(SlowPathTest, WhereMoreWasReceivedItIsAskedWhatIsUnreadAfterTheStateWasRead) {
+    make_legs();
+    host.sockets[visitor_socket].moved = 1;  // somebody read it and did not say so
+    host.sockets[client_socket].moved = 60;
+    abi::PairRequest request;
+    request.facts[1].read_bytes = 59;
+    open(std::move(request));
+    EXPECT_THAT(host.calls, ElementsAre("freezing", "snapshot 10", "snapshot 11", "unread 10",
+                                        "unread 11", "close 10", "close 11", "spliced"));
+    EXPECT_EQ(count(Counter::handoffs_total), 1U);
 }
 
 TEST_F(SlowPathTest, BothPeersLearnTheOthersWindow) {

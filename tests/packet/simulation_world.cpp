@@ -353,7 +353,7 @@ bool World::replay(std::uint32_t worker_index, std::uint8_t port_index,
     return true;
 }
 
-std::expected<FlowKey, int> World::key_of(int socket) {
+std::expected<FlowKey, int> World::key_of(int socket, const abi::LegFacts& /*facts*/) {
     const KernelSocket& known = kernel_.socket(socket);
     if (known.dead()) {
         return std::unexpected(ENOTCONN);

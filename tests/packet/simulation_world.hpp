@@ -109,7 +109,7 @@ class World final : private SlowPathHost, private KernelOutput {
     bool to_wire(std::uint8_t port_index, std::span<const std::byte> frame) override;
     bool replay(std::uint32_t worker_index, std::uint8_t port_index,
                 std::span<const std::byte> frame) override;
-    std::expected<FlowKey, int> key_of(int socket) override;
+    std::expected<FlowKey, int> key_of(int socket, const abi::LegFacts& facts) override;
     std::size_t unread_bytes(int socket) override;
     std::size_t unacknowledged_bytes(int socket) override;
     std::expected<std::size_t, int> move_unread(int from, int to) override;

@@ -49,6 +49,7 @@ struct SentFrame {
 struct FakeSocket {
     FlowKey key;
     std::size_t unread{0};
+    std::size_t moved{0};
     std::size_t unacknowledged{0};
     SocketSnapshot snapshot;
     std::optional<SocketOrigin> origin{};  // given with the latest snapshot
@@ -77,7 +78,7 @@ class FakeHost final : public SlowPathHost {
         replayed.push_back({port_index, {frame.begin(), frame.end()}});
         return true;
     }
-    std::expected<FlowKey, int> key_of(int socket) override {
+    std::expected<FlowKey, int> key_of(int socket, const abi::LegFacts& /*facts*/) override {
         return sockets[socket].gone ? std::expected<FlowKey, int>(std::unexpected(ENOTCONN))
                                     : sockets[socket].key;
     }
@@ -90,6 +91,7 @@ class FakeHost final : public SlowPathHost {
         calls.push_back("move " + std::to_string(from) + " " + std::to_string(to));
         const std::size_t size = std::min(sockets[from].unread, most_moved);
         sockets[from].unread -= size;
+        sockets[from].moved += size;
         return size;
     }
     std::expected<std::size_t, int> send(int socket, std::span<const std::byte> bytes) override {
@@ -109,6 +111,7 @@ class FakeHost final : public SlowPathHost {
             known.unread += known.unread_after_snapshots.front();
             known.unread_after_snapshots.pop_front();
         }
+        known.snapshot.received_bytes = known.moved + known.unread;
         return known.fails_snapshot ? std::expected<SocketSnapshot, int>(std::unexpected(EPERM))
                                     : known.snapshot;
     }
