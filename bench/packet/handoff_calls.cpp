@@ -28,7 +28,6 @@ struct Connection {
 using Pair = std::array<Connection, 2>;
 
 struct Costs {
-    double keys{0};
     double snapshots{0};
     double closes{0};
 };
@@ -85,9 +84,6 @@ void hand_off(std::vector<Pair>& pairs, std::size_t at_once, Costs& costs) {
             }
             cost += processor_us() - before;
         };
-        // The peer is known from accept(2), whatever it is.
-        each(costs.keys,
-             [](int socket) { return drivers::key_of(socket, {.peer_port = 1}).has_value(); });
         // Numbers as good as any: what they are makes no difference to the kernel.
         each(costs.snapshots, [](int socket) {
             return drivers::snapshot(socket, packet::SocketOrigin{}).has_value();
@@ -120,12 +116,11 @@ int run_handoff_calls(const HandoffCallsOptions& options) {
     }
     ::close(listener);
     const double count = options.pair_count;
-    const double total = costs.keys + costs.snapshots + costs.closes;
+    const double total = costs.snapshots + costs.closes;
     std::printf(
-        "{\"pairs\": %u, \"keys_us\": %.3f, \"snapshots_us\": %.3f, "
+        "{\"pairs\": %u, \"snapshots_us\": %.3f, "
         "\"closes_us\": %.3f, \"total_us\": %.3f}\n",
-        options.pair_count, costs.keys / count, costs.snapshots / count, costs.closes / count,
-        total / count);
+        options.pair_count, costs.snapshots / count, costs.closes / count, total / count);
     return 0;
 }
 

@@ -64,6 +64,8 @@ class Pairs final : public PendingVisitors::Handler {
     void on_visitor_expired(Tunnel& tunnel) override;
 
   private:
+    [[nodiscard]] abi::LegFacts facts_of(int socket, const config::IpAddress& peer,
+                                         std::uint16_t peer_port) const;
     [[nodiscard]] bool may_claim(const Tunnel& tunnel, const Claim& claim) const;
     void left_pending(Tunnel& tunnel);
     void watch_engine();

@@ -1,5 +1,5 @@
 // Visitors that wait for their client: id → socket and tunnel, until claimed or until their time is
-// up. A waiting visitor is a raw socket and a timer node, about 150 bytes; no event loop watches
+// up. A waiting visitor is a raw socket and a timer node, about 180 bytes; no event loop watches
 // it. Control thread only.
 #pragma once
 
@@ -8,9 +8,9 @@
 #include <unordered_map>
 
 #include "controlplane/bore/uuid.hpp"
-#include "controlplane/config/address_list.hpp"
 #include "controlplane/relay/descriptor.hpp"
 #include "controlplane/relay/timers.hpp"
+#include "dataplane/abi/engine.hpp"
 
 namespace bore::relay {
 
@@ -31,8 +31,7 @@ class PendingVisitors {
         Descriptor socket;
         Tunnel* tunnel{nullptr};
         base::Nanoseconds accepted_at{0};
-        config::IpAddress address;
-        std::uint16_t port{0};
+        abi::LegFacts facts;
     };
 
     PendingVisitors(Timers& timers, Handler& handler) : timers_(timers), handler_(handler) {}

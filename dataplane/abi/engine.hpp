@@ -50,7 +50,9 @@ struct PairHandle {
 // What the caller knows of a connection already, so that an engine need not ask the kernel again.
 struct LegFacts {
     std::array<std::uint8_t, 16> peer_address{};  // IPv4 in its mapped form
-    std::uint16_t peer_port{0};                   // 0: neither is known
+    std::array<std::uint8_t, 16> own_address{};
+    std::uint16_t peer_port{0};
+    std::uint16_t own_port{0};    // 0: no address and no port is known
     std::uint64_t read_bytes{0};  // read from the connection since it began, by whomever
 };
 
@@ -149,6 +151,9 @@ class Engine {
     // Makes every worker turn its loop once, so that its heartbeat_ns moves: a worker asleep and
     // one that is stuck look alike otherwise. For the watchdog.
     virtual void wake_workers() {}
+
+    // Whether it would ask the kernel for the addresses in LegFacts when the caller does not say.
+    [[nodiscard]] virtual bool wants_addresses() const { return false; }
 
     [[nodiscard]] virtual std::uint32_t worker_count() const = 0;
     // One line for the start-up log: driver, features, workers.

@@ -44,6 +44,12 @@ bool too_small(std::uint32_t window_bytes, const SocketSnapshot& receiver,
     return window_bytes / 2 < unit_bytes + receiver.peer_mss;
 }
 
+bool same_way(const Adjacency& left, const Adjacency& right) {
+    return left.port_index == right.port_index && left.header_bytes == right.header_bytes &&
+           std::ranges::equal(std::span(left.header).first(left.header_bytes),
+                              std::span(right.header).first(right.header_bytes));
+}
+
 bool may_be_replayed(const HeldFrame& frame, const SocketSnapshot& snapshot) {
     return sequence_after(frame.end_sequence, snapshot.rcv_nxt);
 }
@@ -360,6 +366,12 @@ Handoffs::Next Handoffs::install(Handoff& handoff) {
             return abort_because(handoff, StreamReason::unknown_neighbour);
         }
         state.legs[leg] = *leg_at_splice;
+    }
+    // With all adjacencies taken but one, the second leg may have been given the first one's.
+    const auto& [visitor, client] = handoff.legs;
+    if (state.legs[visitor_leg].adjacency == state.legs[client_leg].adjacency &&
+        !same_way(visitor->adjacency, client->adjacency)) {
+        return abort_because(handoff, StreamReason::table_full);
     }
     const abi::TunnelLimits& limits = context_.tunnels.limits(handoff.request.tunnel_index);
     state.tunnel_index = static_cast<std::uint16_t>(handoff.request.tunnel_index);

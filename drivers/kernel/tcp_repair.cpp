@@ -123,22 +123,23 @@ void count_numbers(const tcp_info& info, const packet::SocketOrigin& origin,
 }  // namespace
 
 std::expected<packet::FlowKey, int> key_of(int socket, const abi::LegFacts& facts) {
-    sockaddr_storage address;  // written by the kernel
-    socklen_t size = sizeof address;
-    packet::FlowKey key{.peer_address = facts.peer_address, .peer_port = facts.peer_port};
-    if (facts.peer_port == 0) {
-        if (::getpeername(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-            return std::unexpected(errno);
-        }
-        if (!take_address(address, key.peer_address, key.peer_port)) {
-            return std::unexpected(EAFNOSUPPORT);
-        }
-        size = sizeof address;
+    if (facts.own_port != 0) {
+        return packet::FlowKey{.peer_address = facts.peer_address,
+                               .own_address = facts.own_address,
+                               .peer_port = facts.peer_port,
+                               .own_port = facts.own_port};
     }
-    if (::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+    sockaddr_storage peer;  // written by the kernel
+    sockaddr_storage own;
+    socklen_t peer_size = sizeof peer;
+    socklen_t own_size = sizeof own;
+    if (::getpeername(socket, reinterpret_cast<sockaddr*>(&peer), &peer_size) != 0 ||
+        ::getsockname(socket, reinterpret_cast<sockaddr*>(&own), &own_size) != 0) {
         return std::unexpected(errno);
     }
-    if (!take_address(address, key.own_address, key.own_port)) {
+    packet::FlowKey key;
+    if (!take_address(peer, key.peer_address, key.peer_port) ||
+        !take_address(own, key.own_address, key.own_port)) {
         return std::unexpected(EAFNOSUPPORT);
     }
     return key;

@@ -16,8 +16,8 @@
 
 namespace bore::drivers {
 
-// IPv4 in its mapped form, whatever the family of the socket. One system call, two when the facts
-// do not name the peer. Error: errno.
+// IPv4 in its mapped form, whatever the family of the socket. Without facts it is two system calls,
+// and an error when the connection is gone. Error: errno.
 [[nodiscard]] std::expected<packet::FlowKey, int> key_of(int socket,
                                                          const abi::LegFacts& facts = {});
 // Bytes that wait to be read, without a FIN.

@@ -210,7 +210,11 @@ TEST_F(TcpRepairTest, KeyNamesBothEnds) {
         EXPECT_EQ(key->own_port, own_port);
         EXPECT_NE(key->peer_port, 0);
         EXPECT_EQ(key->is_v4(), !v6);
-        EXPECT_EQ(key_of(own_, {.peer_address = peer, .peer_port = key->peer_port}), *key);
+        EXPECT_EQ(key_of(-1, {.peer_address = peer,
+                              .own_address = own,
+                              .peer_port = key->peer_port,
+                              .own_port = own_port}),
+                  *key);
         disconnect();
     }
     const int unconnected = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

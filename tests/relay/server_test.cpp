@@ -70,7 +70,10 @@ TEST(Server, PairsAVisitorWithTheDataConnectionThatClaimsIt) {
     EXPECT_EQ(of_client.peer_port, peer_port_of(pair.client_socket));
     for (const abi::LegFacts& facts : pair.facts) {
         EXPECT_EQ(facts.peer_address, config::IpAddress::parse("127.0.0.1")->bytes);
+        EXPECT_EQ(facts.own_address, facts.peer_address);
     }
+    EXPECT_EQ(of_visitor.own_port, tunnel.public_port());
+    EXPECT_EQ(of_client.own_port, relay.port());
     for (const int socket : {pair.visitor_socket, pair.client_socket}) {
         EXPECT_EQ(option_of(socket, IPPROTO_TCP, TCP_NODELAY), 1) << "inherited";
         EXPECT_EQ(option_of(socket, SOL_SOCKET, SO_KEEPALIVE), 1) << "inherited";
