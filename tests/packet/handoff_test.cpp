@@ -520,6 +520,44 @@ TEST_F(SlowPathTest, APeerThatTheTableHasNoRoomToRememberIsNotSpliced) {
     table.reset();
 }
 
+// With one adjacency free for two legs of different ways, both are given that one.
+TEST_F(SlowPathTest, ATableWithoutRoomForBothWaysGivesThePairBack) {
+    start(20'000);
+    std::uint32_t number = 0;
+    const auto way = [&] {
+        std::array<std::byte, 14> header{};
+        header[0] = std::byte{2};
+        ++number;
+        std::memcpy(header.data() + 2, &number, sizeof number);
+        return table->adjacency(header, 0).value();
+    };
+    // Four adjacencies a flow: two ways, each of them bound to an address of the relay.
+    const auto add_flow = [&](std::uint16_t of_visitor, std::uint16_t of_client) {
+        FlowState state;
+        for (const std::size_t leg : {0U, 1U}) {
+            FlowKey& key = state.legs[leg].key;
+            key = leg == 0 ? visitor_key : client_key;
+            key.own_address = ipv4(10, 9, 9, 9);
+            key.peer_address[13] = static_cast<std::uint8_t>(number >> 16U);
+            key.peer_address[14] = static_cast<std::uint8_t>(number >> 8U);
+            key.peer_address[15] = static_cast<std::uint8_t>(number);
+            state.legs[leg].adjacency = leg == 0 ? of_visitor : of_client;
+        }
+        ASSERT_TRUE(table->install(state, now));
+    };
+    for (std::size_t used = 0; used < 65'532; used += 4) {
+        const std::uint16_t first = way();
+        add_flow(first, way());
+    }
+    const std::uint16_t shared = way();
+    add_flow(shared, shared);  // 65,534 of 65,535
+    make_legs();
+    open();
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::table_full));
+    EXPECT_FALSE(host.sockets[visitor_socket].closed || host.sockets[client_socket].closed);
+    EXPECT_FALSE(table->find(visitor_key));
+}
+
 TEST_F(SlowPathTest, LegsOfDifferentFamiliesAreNotSpliced) {
     client_key.peer_address = ipv6(7, 1);
     client_key.own_address = ipv6(7, 2);

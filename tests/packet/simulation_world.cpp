@@ -46,11 +46,12 @@ World::World(SimulationGround& ground, std::uint64_t seed, bool trace)
         const auto number = static_cast<std::uint8_t>(index);
         peer.world = this;
         peer.index = index;
-        peer.own = {.mac = {2, 0, 0, 0, 1, number},
-                    .address = address(scenario_.v6, port, static_cast<std::uint8_t>(10 + number)),
-                    .port = static_cast<std::uint16_t>(40'000 + index)};
+        peer.own = {
+            .mac = {2, 0, 0, 0, 1, number},
+            .address = address(scenario_.v6[index], port, static_cast<std::uint8_t>(10 + number)),
+            .port = static_cast<std::uint16_t>(40'000 + index)};
         peer.relay = {.mac = {2, 0, 0, 0, 2, port},
-                      .address = address(scenario_.v6, port, 1),
+                      .address = address(scenario_.v6[index], port, 1),
                       .port = index == visitor ? tunnel_port : control_port};
         peer.tcp.start(peer, scenario_.peers[index].peer);
         if (index == client) {
@@ -310,8 +311,8 @@ bool World::to_kernel(std::uint8_t port_index, std::span<const std::byte> frame)
         return false;
     }
     kernel_inboxes_[port_index].push_back(packet_of(frame, port_index));
-    events_.push(in_order(7U + port_index, scenario_.to_kernel_lag), Kind::arrive_at_kernel,
-                 port_index);
+    events_.push(in_order(7U + port_index, scenario_.to_kernel_lag[port_index]),
+                 Kind::arrive_at_kernel, port_index);
     return true;
 }
 
@@ -328,9 +329,9 @@ void World::kernel_takes_one(std::size_t port) {
 
 // The kernel does not wait while somebody asks it: frames on their way to it arrive between any two
 // calls. This is what traps 1 and 2 are made of.
-void World::kernel_runs() {
+void World::kernel_runs(unsigned percent) {
     for (std::size_t port = 0; port < kernel_inboxes_.size(); ++port) {
-        while (!kernel_inboxes_[port].empty() && chance_.percent(scenario_.kernel_runs_percent)) {
+        while (!kernel_inboxes_[port].empty() && chance_.percent(percent)) {
             kernel_takes_one(port);
         }
     }
@@ -406,7 +407,7 @@ std::expected<std::size_t, int> World::send(int socket, std::span<const std::byt
 
 std::expected<SocketSnapshot, int> World::snapshot(int socket,
                                                    const std::optional<SocketOrigin>& origin) {
-    kernel_runs();
+    kernel_runs(scenario_.snapshot_runs_percent);
     if (std::cmp_equal(kernel_.socket(socket).leg, scenario_.failed_snapshot)) {
         return std::unexpected(EPERM);
     }

@@ -143,7 +143,8 @@ class World final : private SlowPathHost, private KernelOutput {
     void handle(const Event& event);
     void handle_turn(const Event& event);
     void kernel_takes_one(std::size_t port);
-    void kernel_runs();
+    void kernel_runs() { kernel_runs(scenario_.kernel_runs_percent); }
+    void kernel_runs(unsigned percent);
     void kernel_changed(int descriptor);
     void note(const char* what, std::span<const std::byte> frame);
     void fail(const std::string& what);
