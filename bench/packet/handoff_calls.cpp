@@ -20,8 +20,6 @@
 namespace bore::bench {
 namespace {
 
-using packet::RepairMode;
-
 struct Connection {
     int relay;  // the end that is handed off
     int peer;
@@ -30,10 +28,7 @@ struct Connection {
 using Pair = std::array<Connection, 2>;
 
 struct Costs {
-    double keys{0};
-    double repair{0};
     double snapshots{0};
-    double unread{0};
     double closes{0};
 };
 
@@ -89,13 +84,10 @@ void hand_off(std::vector<Pair>& pairs, std::size_t at_once, Costs& costs) {
             }
             cost += processor_us() - before;
         };
-        each(costs.keys, [](int socket) { return drivers::key_of(socket).has_value(); });
-        each(costs.repair, [](int socket) { return drivers::set_repair(socket, RepairMode::on); });
         // Numbers as good as any: what they are makes no difference to the kernel.
         each(costs.snapshots, [](int socket) {
             return drivers::snapshot(socket, packet::SocketOrigin{}).has_value();
         });
-        each(costs.unread, [](int socket) { return drivers::unread_bytes(socket) == 0; });
         each(costs.closes, [](int socket) {
             drivers::close_silently(socket);
             return true;
@@ -124,12 +116,11 @@ int run_handoff_calls(const HandoffCallsOptions& options) {
     }
     ::close(listener);
     const double count = options.pair_count;
-    const double total = costs.keys + costs.repair + costs.snapshots + costs.unread + costs.closes;
+    const double total = costs.snapshots + costs.closes;
     std::printf(
-        "{\"pairs\": %u, \"keys_us\": %.3f, \"repair_us\": %.3f, \"snapshots_us\": %.3f, "
-        "\"unread_us\": %.3f, \"closes_us\": %.3f, \"total_us\": %.3f}\n",
-        options.pair_count, costs.keys / count, costs.repair / count, costs.snapshots / count,
-        costs.unread / count, costs.closes / count, total / count);
+        "{\"pairs\": %u, \"snapshots_us\": %.3f, "
+        "\"closes_us\": %.3f, \"total_us\": %.3f}\n",
+        options.pair_count, costs.snapshots / count, costs.closes / count, total / count);
     return 0;
 }
 

@@ -7,7 +7,7 @@ AT_ONCE = (1, 64)
 MUST_US = 20.0
 # Upper ends of the relay's counters of frozen times, in microseconds.
 FROZEN_US = (8, 16, 32, 64, 128, 256, 1024)
-CALLS = ("keys", "repair", "snapshots", "unread", "closes")
+CALLS = ("snapshots", "closes")
 BEGIN = "<!-- handoffs: written by bench/packet/handoffs --publish -->"
 END = "<!-- end of handoffs -->"
 

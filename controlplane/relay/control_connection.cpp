@@ -112,6 +112,7 @@ protocol::Step ControlConnection::received(const std::expected<std::size_t, int>
     if (!size) {
         return size.error() == EAGAIN ? Step{} : closed_silently();
     }
+    read_bytes_ += *size;
     return *size == 0 ? end_of_stream() : consume({port_.scratch().data(), *size});
 }
 
@@ -171,6 +172,8 @@ void ControlConnection::claim_visitor(const Step& step) {
     waiting_.reset();
     const bool claimed = port_.pairs().claim(Pairs::Claim{.visitor_id = step.visitor_id,
                                                           .client_address = peer_.address,
+                                                          .client_port = peer_.port,
+                                                          .read_bytes = read_bytes_,
                                                           .authenticated = step.authenticated,
                                                           .left_over = reader_.take_leftover()},
                                              client);

@@ -97,6 +97,7 @@ class ControlConnection : public boost::intrusive::list_base_hook<>,
     protocol::ServerHandshake handshake_;
     protocol::FrameReader reader_;
     base::Nanoseconds begun_at_{0};
+    std::uint64_t read_bytes_{0};
     std::string unread_;  // bytes that must outlive a wait
     bool spoken_{false};  // the peer has sent something
     bool http_{false};

@@ -15,12 +15,6 @@ using abi::ControlCounter;
 
 namespace {
 
-std::uint16_t port_of(const sockaddr_storage& address) {
-    return ntohs(address.ss_family == AF_INET6
-                     ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
-                     : reinterpret_cast<const sockaddr_in&>(address).sin_port);
-}
-
 std::string listen_error(const config::IpAddress& address, std::uint16_t port, int error_number) {
     std::string text = "cannot listen on " + address.to_string() + " port " + std::to_string(port) +
                        " (bind-addr, control-port): " + std::strerror(error_number) + "; ";

@@ -32,12 +32,15 @@ class Pairs final : public PendingVisitors::Handler {
     void stop();
 
     // The caller counts it as pending on its tunnel.
-    [[nodiscard]] protocol::Uuid add_visitor(Tunnel& tunnel, Descriptor socket);
+    [[nodiscard]] protocol::Uuid add_visitor(Tunnel& tunnel, Descriptor socket,
+                                             const sockaddr_storage& peer);
 
     // A data connection as its handshake left it.
     struct Claim {
         protocol::Uuid visitor_id;
         config::IpAddress client_address;
+        std::uint16_t client_port{0};
+        std::uint64_t read_bytes{0};  // from the data connection, in all
         bool authenticated{false};
         std::string_view left_over;  // read behind Accept; at most abi::max_left_over_bytes
     };
@@ -61,6 +64,8 @@ class Pairs final : public PendingVisitors::Handler {
     void on_visitor_expired(Tunnel& tunnel) override;
 
   private:
+    [[nodiscard]] abi::LegFacts facts_of(int socket, const config::IpAddress& peer,
+                                         std::uint16_t peer_port) const;
     [[nodiscard]] bool may_claim(const Tunnel& tunnel, const Claim& claim) const;
     void left_pending(Tunnel& tunnel);
     void watch_engine();

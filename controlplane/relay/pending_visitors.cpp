@@ -7,11 +7,9 @@
 
 namespace bore::relay {
 
-protocol::Uuid PendingVisitors::add(Descriptor socket, Tunnel& tunnel, base::Nanoseconds now,
-                                    base::Nanoseconds due) {
+protocol::Uuid PendingVisitors::add(Visitor&& visitor, base::Nanoseconds due) {
     const protocol::Uuid id = protocol::random_uuid_v4();
-    const auto [entry, inserted] =
-        visitors_.try_emplace(id, *this, id, std::move(socket), tunnel, now);
+    const auto [entry, inserted] = visitors_.try_emplace(id, *this, id, std::move(visitor));
     BORE_CHECK(inserted, "122 random bits came twice");
     timers_.arm(entry->second.timer, due);
     return id;

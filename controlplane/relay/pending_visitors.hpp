@@ -1,5 +1,5 @@
 // Visitors that wait for their client: id → socket and tunnel, until claimed or until their time is
-// up. A waiting visitor is a raw socket and a timer node, about 130 bytes; no event loop watches
+// up. A waiting visitor is a raw socket and a timer node, about 180 bytes; no event loop watches
 // it. Control thread only.
 #pragma once
 
@@ -10,6 +10,7 @@
 #include "controlplane/bore/uuid.hpp"
 #include "controlplane/relay/descriptor.hpp"
 #include "controlplane/relay/timers.hpp"
+#include "dataplane/abi/engine.hpp"
 
 namespace bore::relay {
 
@@ -30,13 +31,13 @@ class PendingVisitors {
         Descriptor socket;
         Tunnel* tunnel{nullptr};
         base::Nanoseconds accepted_at{0};
+        abi::LegFacts facts;
     };
 
     PendingVisitors(Timers& timers, Handler& handler) : timers_(timers), handler_(handler) {}
 
-    // Draws the id. `tunnel` must live until the visitor was taken or has expired.
-    [[nodiscard]] protocol::Uuid add(Descriptor socket, Tunnel& tunnel, base::Nanoseconds now,
-                                     base::Nanoseconds due);
+    // Draws the id. The tunnel must live until the visitor was taken or has expired.
+    [[nodiscard]] protocol::Uuid add(Visitor&& visitor, base::Nanoseconds due);
 
     // Where the visitor belongs; null when the id is unknown, claimed or expired.
     [[nodiscard]] Tunnel* tunnel_of(const protocol::Uuid& id) const;
@@ -50,9 +51,8 @@ class PendingVisitors {
 
   private:
     struct Entry {
-        Entry(PendingVisitors& owner_, const protocol::Uuid& id_, Descriptor socket_,
-              Tunnel& tunnel_, base::Nanoseconds now)
-            : owner(owner_), id(id_), visitor{std::move(socket_), &tunnel_, now} {}
+        Entry(PendingVisitors& owner_, const protocol::Uuid& id_, Visitor&& visitor_)
+            : owner(owner_), id(id_), visitor(std::move(visitor_)) {}
         void expired() { owner.expire(id); }
 
         PendingVisitors& owner;

@@ -35,6 +35,7 @@ void watch_peer(int socket, std::uint32_t dead_timeout_ms);
 [[nodiscard]] std::expected<std::size_t, int> receive(int socket, std::span<char> buffer);
 // One send(2), nonblocking and without SIGPIPE. Returns how much the socket took.
 [[nodiscard]] std::expected<std::size_t, int> send(int socket, std::string_view bytes);
+[[nodiscard]] std::uint16_t port_of(const sockaddr_storage& address);  // AF_INET, AF_INET6
 // Bytes sent and not yet acknowledged by the peer's kernel.
 [[nodiscard]] std::size_t unacknowledged_bytes(int socket);
 // What TCP knows of the peer: how long ago it acknowledged anything (in steps of up to 10 ms), and

@@ -202,7 +202,7 @@ Listener::Flow Tunnel::on_accepted(Descriptor socket, const sockaddr_storage& pe
         context_.counters.add(ControlCounter::visitors_refused_limit_total);
         return Listener::Flow::rest;
     }
-    const protocol::Uuid id = pairs_.add_visitor(*this, std::move(socket));
+    const protocol::Uuid id = pairs_.add_visitor(*this, std::move(socket), peer);
     ++pending_count_;
     show_visitors();
     const std::size_t end = unsent_.size();

@@ -4,6 +4,7 @@
 // thread; after open_pair() it never touches the sockets or their bytes again.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <expected>
@@ -46,6 +47,15 @@ struct PairHandle {
     bool operator==(const PairHandle&) const = default;
 };
 
+// What the caller knows of a connection already, so that an engine need not ask the kernel again.
+struct LegFacts {
+    std::array<std::uint8_t, 16> peer_address{};  // IPv4 in its mapped form
+    std::array<std::uint8_t, 16> own_address{};
+    std::uint16_t peer_port{0};
+    std::uint16_t own_port{0};    // 0: no address and no port is known
+    std::uint64_t read_bytes{0};  // read from the connection since it began, by whomever
+};
+
 // Two connected, nonblocking TCP sockets with TCP_NODELAY set (accepted sockets inherit it from
 // their listener) and what the control plane already read from them.
 // open_pair() takes the sockets over when it succeeds and leaves them to the caller when it fails.
@@ -60,6 +70,7 @@ struct PairRequest {
     // What another engine delivered before it gave the pair away; counts in PairEnded.
     std::uint64_t delivered_to_client_bytes{0};
     std::uint64_t delivered_to_visitor_bytes{0};
+    std::array<LegFacts, 2> facts{};  // by Leg
 };
 
 enum class OpenError : std::uint8_t {
@@ -140,6 +151,9 @@ class Engine {
     // Makes every worker turn its loop once, so that its heartbeat_ns moves: a worker asleep and
     // one that is stuck look alike otherwise. For the watchdog.
     virtual void wake_workers() {}
+
+    // Whether it would ask the kernel for the addresses in LegFacts when the caller does not say.
+    [[nodiscard]] virtual bool wants_addresses() const { return false; }
 
     [[nodiscard]] virtual std::uint32_t worker_count() const = 0;
     // One line for the start-up log: driver, features, workers.

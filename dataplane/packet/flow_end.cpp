@@ -138,7 +138,11 @@ void Flows::follow_limits(FlowIndex flow, const abi::TunnelLimits& limits) {
     const std::array rates{limits.to_client_bytes_per_second, limits.to_visitor_bytes_per_second};
     for (const Leg leg : both_legs) {
         auto& state = context_.table.direction(direction_of(flow, leg)).state;
-        if (rates[static_cast<std::size_t>(leg)] != 0) {
+        const bool limited = rates[static_cast<std::size_t>(leg)] != 0;
+        if (limited == ((state.load(std::memory_order_relaxed) & state_limited) != 0)) {
+            continue;
+        }
+        if (limited) {
             state.fetch_or(state_limited);
         } else {
             state.fetch_and(static_cast<std::uint8_t>(~state_limited));

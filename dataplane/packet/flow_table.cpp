@@ -92,7 +92,7 @@ void fill_direction(DirectionEntry& entry, const LegState& in, const LegState& o
     entry.timestamp_echo_delta = timestamps ? out.peer_timestamp - in.own_timestamp : 0;
     set_changes(entry, change_of(in.key.peer_address, out.key.own_address) +
                            change_of(in.key.own_address, out.key.peer_address));
-    entry.adjacency = out_adjacency;
+    entry.adjacency.store(out_adjacency, std::memory_order_relaxed);
     entry.out_mss = out.peer_mss;
     entry.window_scales =
         static_cast<std::uint8_t>(in.peer_window_scale | out.own_window_scale << 4);

@@ -44,6 +44,12 @@ bool too_small(std::uint32_t window_bytes, const SocketSnapshot& receiver,
     return window_bytes / 2 < unit_bytes + receiver.peer_mss;
 }
 
+bool same_way(const Adjacency& left, const Adjacency& right) {
+    return left.port_index == right.port_index && left.header_bytes == right.header_bytes &&
+           std::ranges::equal(std::span(left.header).first(left.header_bytes),
+                              std::span(right.header).first(right.header_bytes));
+}
+
 bool may_be_replayed(const HeldFrame& frame, const SocketSnapshot& snapshot) {
     return sequence_after(frame.end_sequence, snapshot.rcv_nxt);
 }
@@ -97,6 +103,9 @@ void Handoffs::open(std::uint32_t pair_slot, std::uint32_t generation, abi::Pair
     handoff.pair_slot = pair_slot;
     handoff.generation = generation;
     handoff.request = std::move(request);
+    for (const std::size_t leg : both_legs) {
+        handoff.read_bytes[leg] = handoff.request.facts[leg].read_bytes;
+    }
     handoff.opened_at = context_.now;
     handoff.deadline = context_.now + context_.options.drain_deadline_ns;
     handoff.back_off = first_back_off_ns;
@@ -187,13 +196,11 @@ void Handoffs::reset_peers(Handoff& handoff) {
     for (const std::size_t index : both_legs) {
         const int socket = handoff.socket(index);
         const Leg* leg = handoff.legs[index];
-        if (context_.host.set_repair(socket, RepairMode::on)) {
-            const auto snapshot = context_.host.snapshot(socket, std::nullopt);
-            if (snapshot && leg != nullptr) {
-                send_reset(*leg, snapshot->snd_nxt, snapshot->rcv_nxt);
-                if (leg->window_acknowledgement != snapshot->snd_nxt) {
-                    send_reset(*leg, leg->window_acknowledgement, snapshot->rcv_nxt);
-                }
+        const auto snapshot = context_.host.snapshot(socket, std::nullopt);
+        if (snapshot && leg != nullptr) {
+            send_reset(*leg, snapshot->snd_nxt, snapshot->rcv_nxt);
+            if (leg->window_acknowledgement != snapshot->snd_nxt) {
+                send_reset(*leg, leg->window_acknowledgement, snapshot->rcv_nxt);
             }
         }
         context_.host.close_silently(socket);
@@ -233,8 +240,8 @@ Handoffs::Next Handoffs::step(Handoff& handoff) {
             return drain(handoff);
         case HandoffState::freeze:
             return freeze(handoff);
-        case HandoffState::repair:
-            return repair(handoff);
+        case HandoffState::read:
+            return read(handoff);
         case HandoffState::install:
             return install(handoff);
         case HandoffState::replay:
@@ -282,7 +289,7 @@ Handoffs::Next Handoffs::hold(Handoff& handoff) {
 }
 
 Handoffs::Next Handoffs::drain(Handoff& handoff) {
-    // Most pairs have nothing to drain. REPAIR looks whether that is so in any case, and asking
+    // Most pairs have nothing to drain. READ looks whether that is so in any case, and asking
     // here, too, would be a seventh of what a hand-off costs.
     if (handoff.first_look) {
         handoff.first_look = false;
@@ -314,19 +321,14 @@ Handoffs::Next Handoffs::drain(Handoff& handoff) {
 }
 
 Handoffs::Next Handoffs::freeze(Handoff& handoff) {
+    context_.host.freezing();
     for (Leg* leg : handoff.legs) {
         legs_.freeze(*leg);
     }
-    return HandoffState::repair;
+    return HandoffState::read;
 }
 
-Handoffs::Next Handoffs::repair(Handoff& handoff) {
-    for (const std::size_t leg : both_legs) {
-        handoff.in_repair[leg] = context_.host.set_repair(handoff.socket(leg), RepairMode::on);
-        if (!handoff.in_repair[leg]) {
-            return abort_because(handoff, StreamReason::repair_failed);
-        }
-    }
+Handoffs::Next Handoffs::read(Handoff& handoff) {
     for (const std::size_t leg : both_legs) {
         Leg& known = *handoff.legs[leg];
         auto snapshot = context_.host.snapshot(handoff.socket(leg), known.origin);
@@ -340,11 +342,10 @@ Handoffs::Next Handoffs::repair(Handoff& handoff) {
         }
         handoff.snapshots[leg] = *snapshot;
     }
-    // After rcv_nxt was read, never before: repair does not stop the kernel from receiving what was
-    // on its way, and bytes that rcv_nxt counts but nobody has read would be lost (trap 1). What
-    // comes after this moment is not in rcv_nxt, and a copy of it is replayed (trap 2).
-    if (!quiet_in_repair(handoff)) {
-        leave_repair(handoff);
+    // After rcv_nxt was read, never before: nothing stops the kernel from receiving what was on its
+    // way, and bytes that rcv_nxt counts but nobody has read would be lost (trap 1). What comes
+    // after this moment is not in rcv_nxt, and a copy of it is replayed (trap 2).
+    if (!quiet_as_read(handoff)) {
         return thaw(handoff);
     }
     if (const auto reason = unfit(handoff)) {
@@ -354,9 +355,9 @@ Handoffs::Next Handoffs::repair(Handoff& handoff) {
 }
 
 // Published before the sockets are closed, so that a full table costs nothing. From here on workers
-// translate what comes from the wire, while both sockets still exist under repair: they send
-// nothing that gets out (frozen), and what still reaches them is either older than rcv_nxt or kept
-// as a copy, so that nothing depends on when they are closed.
+// translate what comes from the wire, while both sockets still exist: they have nothing to send but
+// acknowledgements, which do not get out (frozen, then installed), and what still reaches them is
+// either older than rcv_nxt or kept as a copy, so that nothing depends on when they are closed.
 Handoffs::Next Handoffs::install(Handoff& handoff) {
     FlowState state;
     for (const std::size_t leg : both_legs) {
@@ -365,6 +366,12 @@ Handoffs::Next Handoffs::install(Handoff& handoff) {
             return abort_because(handoff, StreamReason::unknown_neighbour);
         }
         state.legs[leg] = *leg_at_splice;
+    }
+    // With all adjacencies taken but one, the second leg may have been given the first one's.
+    const auto& [visitor, client] = handoff.legs;
+    if (state.legs[visitor_leg].adjacency == state.legs[client_leg].adjacency &&
+        !same_way(visitor->adjacency, client->adjacency)) {
+        return abort_because(handoff, StreamReason::table_full);
     }
     const abi::TunnelLimits& limits = context_.tunnels.limits(handoff.request.tunnel_index);
     state.tunnel_index = static_cast<std::uint16_t>(handoff.request.tunnel_index);
@@ -406,6 +413,7 @@ Handoffs::Next Handoffs::replay(Handoff& handoff) {
     for (const std::size_t leg : both_legs) {
         context_.host.close_silently(handoff.socket(leg));
     }
+    context_.host.spliced();
     abi::TunnelCounters& row = context_.row(handoff.request.tunnel_index);
     row.add(abi::TunnelCounter::tunnel_pairs_opened_total);
     row.add(abi::TunnelCounter::tunnel_pairs_live);
@@ -426,7 +434,6 @@ Handoffs::Next Handoffs::replay(Handoff& handoff) {
 }
 
 Handoffs::Next Handoffs::give_up(Handoff& handoff) {
-    leave_repair(handoff);
     for (Leg* leg : handoff.legs) {
         if (leg != nullptr) {
             legs_.release(*leg);
@@ -466,12 +473,17 @@ void Handoffs::wait(Handoff& handoff) {
 std::optional<StreamReason> Handoffs::find_legs(Handoff& handoff) {
     std::optional<StreamReason> missing;
     for (const std::size_t index : both_legs) {
-        const auto key = context_.host.key_of(handoff.socket(index));
+        const int socket = handoff.socket(index);
+        auto key = context_.host.key_of(socket, handoff.request.facts[index]);
+        Leg* leg = key ? legs_.find(*key) : nullptr;
+        if (leg == nullptr) {
+            key =
+                context_.host.key_of(socket, {});  // without facts it tells whether it still lives
+        }
         if (!key) {
             missing = StreamReason::not_established;
             continue;
         }
-        Leg* leg = legs_.find(*key);
         if (leg != nullptr && leg->handoff != nullptr) {
             // The tuple is in use again, so its earlier connection is over, though nobody saw how.
             abort(*leg->handoff, StreamReason::not_established);
@@ -525,6 +537,7 @@ bool Handoffs::move_unread(Handoff& handoff, std::size_t source, bool& moved) {
         return false;
     }
     moved |= *bytes != 0;
+    handoff.read_bytes[source] += *bytes;
     count_drained(handoff, source, *bytes);
     return true;
 }
@@ -548,14 +561,16 @@ bool Handoffs::quiet(const Handoff& handoff) {
     });
 }
 
-// ---- FREEZE and REPAIR
+// ---- FREEZE and READ
 
-// quiet() with what the snapshots have told already.
-bool Handoffs::quiet_in_repair(const Handoff& handoff) {
+// quiet() with what the snapshots have told already. Who has read all that was received need not
+// ask what is unread; else the kernel is asked, and says 0 of what somebody read who did not tell.
+bool Handoffs::quiet_as_read(const Handoff& handoff) {
     return std::ranges::all_of(both_legs, [&](std::size_t leg) {
-        return left_over_of(handoff.request, leg).empty() &&
-               !handoff.snapshots[leg].unacknowledged &&
-               context_.host.unread_bytes(handoff.socket(leg)) == 0;
+        const SocketSnapshot& snapshot = handoff.snapshots[leg];
+        return left_over_of(handoff.request, leg).empty() && !snapshot.unacknowledged &&
+               (snapshot.received_bytes == handoff.read_bytes[leg] ||
+                context_.host.unread_bytes(handoff.socket(leg)) == 0);
     });
 }
 
@@ -573,14 +588,6 @@ Handoffs::Next Handoffs::thaw(Handoff& handoff) {
         return abort_because(handoff, StreamReason::never_quiet);
     }
     return HandoffState::drain;
-}
-
-void Handoffs::leave_repair(Handoff& handoff) {
-    for (const std::size_t leg : both_legs) {
-        if (std::exchange(handoff.in_repair[leg], false)) {
-            (void)context_.host.set_repair(handoff.socket(leg), RepairMode::off_without_probe);
-        }
-    }
 }
 
 std::optional<StreamReason> Handoffs::unfit(const Handoff& handoff) const {

@@ -4,17 +4,16 @@
 //   DRAIN    left-over bytes first, then what a socket has received goes into the other one, until
 //            nothing is unread and nothing unacknowledged. Looked at again when a frame of a leg
 //            was seen, else after 1 to 5 ms. Deadline: drain_deadline. Skipped at first: most pairs
-//            have nothing to drain, and REPAIR finds out.
+//            have nothing to drain, and READ finds out.
 //   FREEZE   everything from the wire is held, everything from the kernel dropped.
-//   REPAIR   TCP_REPAIR on both, state read, and only then asked for unread and unacknowledged
-//            bytes: data that was on its way to the kernel may have come meanwhile, and rcv_nxt
-//            would count it. If there are any: repair off, back to DRAIN, at most max_freezes
-//            times.
+//   READ     the state of both, and whether anything is unread or unacknowledged in that state or
+//            since: data that was on its way to the kernel may have come meanwhile, and rcv_nxt
+//            would count it. If there is: back to DRAIN, at most max_freezes times.
 //   INSTALL  both directions are published.
 //   REPLAY   window updates, then what was held goes through the packet path, then the sockets are
 //            closed silently.
-//   ABORT    from any state before REPLAY: repair off, held frames to the kernel, the pair to the
-//            stream engine.
+//   ABORT    from any state before REPLAY: held frames to the kernel, the pair to the stream
+//            engine. Nothing was done to the sockets that would have to be undone.
 //
 // FREEZE to REPLAY is one call without a frame handled in between; the order of its steps is what
 // keeps every byte, see README.md.
@@ -31,16 +30,7 @@
 
 namespace bore::packet {
 
-enum class HandoffState : std::uint8_t {
-    hold,
-    drain,
-    freeze,
-    repair,
-    install,
-    replay,
-    abort,
-    over
-};
+enum class HandoffState : std::uint8_t { hold, drain, freeze, read, install, replay, abort, over };
 
 struct Handoff : SlowTimer {
     HandoffState state{HandoffState::over};
@@ -49,16 +39,16 @@ struct Handoff : SlowTimer {
     abi::PairRequest request;
     std::array<Leg*, 2> legs{};
     std::array<SocketSnapshot, 2> snapshots{};
-    std::array<bool, 2> in_repair{};
     abi::StreamReason reason{abi::StreamReason::policy};  // of ABORT
     FlowIndex flow{no_flow};
     std::array<std::uint64_t, 2> drained_bytes{};  // by who had sent them
+    std::array<std::uint64_t, 2> read_bytes{};     // from each socket, since it was accepted
     base::Nanoseconds opened_at{0};
     base::Nanoseconds deadline{0};
     base::Nanoseconds back_off{0};
     std::uint32_t freezes{0};
     bool first_look{true};      // DRAIN was not asked for yet
-    bool drain_skipped{false};  // and is taken for done until REPAIR finds otherwise
+    bool drain_skipped{false};  // and is taken for done until READ finds otherwise
     bool heard{false};          // waits in the list of those to be looked at
 
     [[nodiscard]] int socket(std::size_t leg) const {
@@ -97,7 +87,7 @@ class Handoffs {
     [[nodiscard]] Next hold(Handoff& handoff);
     [[nodiscard]] Next drain(Handoff& handoff);
     [[nodiscard]] Next freeze(Handoff& handoff);
-    [[nodiscard]] Next repair(Handoff& handoff);
+    [[nodiscard]] Next read(Handoff& handoff);
     [[nodiscard]] Next install(Handoff& handoff);
     [[nodiscard]] Next replay(Handoff& handoff);
     [[nodiscard]] Next give_up(Handoff& handoff);
@@ -106,9 +96,8 @@ class Handoffs {
     [[nodiscard]] bool send_left_over(Handoff& handoff, std::size_t source);
     [[nodiscard]] bool move_unread(Handoff& handoff, std::size_t source, bool& moved);
     [[nodiscard]] bool quiet(const Handoff& handoff);
-    [[nodiscard]] bool quiet_in_repair(const Handoff& handoff);
+    [[nodiscard]] bool quiet_as_read(const Handoff& handoff);
     [[nodiscard]] Next thaw(Handoff& handoff);
-    void leave_repair(Handoff& handoff);
     [[nodiscard]] std::optional<abi::StreamReason> find_legs(Handoff& handoff);
     [[nodiscard]] std::optional<abi::StreamReason> unfit(const Handoff& handoff) const;
     [[nodiscard]] bool long_path(std::uint32_t visitor_us, std::uint32_t client_us) const;

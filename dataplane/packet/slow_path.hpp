@@ -8,13 +8,13 @@
 //   2. DRAIN      open_pair(): both legs hold. What the kernel had received is moved to the other
 //                 socket, until nothing is unread and nothing unacknowledged.
 //   3. FREEZE     wire → kernel is held whole, kernel → wire is dropped, for both tuples.
-//   4. REPAIR     TCP_REPAIR on both sockets, state read; whatever is unread now undoes the freeze.
-//   5. INSTALL    sockets closed silently, both directions installed, window updates sent.
-//   6. REPLAY     what was held goes through the packet path as if it came now.
+//   4. READ       state of both sockets; whatever is unread now undoes the freeze.
+//   5. INSTALL    both directions of the flow.
+//   6. REPLAY     window updates; what was held goes through the packet path as if it came now; the
+//                 sockets are closed silently.
 //   7. SPLICED    until both FINs are acknowledged, a reset stands, a timeout or a command.
 //   8. LINGER     late segments still pass; a new SYN on the tuple ends it.
-//   ABORT         from any of 2–4: repair off, held frames to the kernel, pair to the stream
-//   engine.
+//   ABORT         from any of 2–5: held frames to the kernel, pair to the stream engine.
 #pragma once
 
 #include <array>
@@ -41,7 +41,7 @@ struct SocketOrigin {
     std::uint32_t first_acknowledgement{0};
 };
 
-// What TCP_REPAIR and TCP_INFO tell of a socket. Sequence numbers as in LegState.
+// What TCP_INFO and TCP_REPAIR tell of a socket. Sequence numbers as in LegState.
 struct SocketSnapshot {
     bool established{false};
     bool unacknowledged{false};  // something was written that the peer has not acknowledged
@@ -58,9 +58,10 @@ struct SocketSnapshot {
     // TCP_TIMESTAMP + 1: bit 0 is masked by the kernel. Not asked for when the origin was given.
     std::uint32_t own_timestamp{0};
     std::uint32_t round_trip_us{0};
+    // Payload that the kernel has received since the connection began (and a FIN, as one more),
+    // at the moment of rcv_nxt or later.
+    std::uint64_t received_bytes{0};
 };
-
-enum class RepairMode : std::uint8_t { on, off_without_probe };
 
 using LinkAddress = std::array<std::uint8_t, 6>;
 
@@ -78,7 +79,8 @@ class SlowPathHost {
                         std::span<const std::byte> frame) = 0;
 
     // ---- Sockets (connected, nonblocking)
-    [[nodiscard]] virtual std::expected<FlowKey, int> key_of(int socket) = 0;
+    [[nodiscard]] virtual std::expected<FlowKey, int> key_of(int socket,
+                                                             const abi::LegFacts& facts) = 0;
     [[nodiscard]] virtual std::size_t unread_bytes(int socket) = 0;          // SIOCINQ
     [[nodiscard]] virtual std::size_t unacknowledged_bytes(int socket) = 0;  // SIOCOUTQ
     // Moves what is unread from one socket into the other; what the other does not take stays
@@ -86,14 +88,17 @@ class SlowPathHost {
     [[nodiscard]] virtual std::expected<std::size_t, int> move_unread(int from, int to) = 0;
     [[nodiscard]] virtual std::expected<std::size_t, int> send(
         int socket, std::span<const std::byte> bytes) = 0;
-    [[nodiscard]] virtual bool set_repair(int socket, RepairMode mode) = 0;
-    // In repair. With the origin, where it is known, there is less to ask the kernel for.
+    // With the origin, where it is known, there is less to ask the kernel for.
     [[nodiscard]] virtual std::expected<SocketSnapshot, int> snapshot(
         int socket, const std::optional<SocketOrigin>& origin) = 0;
-    // In repair: no FIN, no RST. The host may do it later, several at once, since nobody hears of
+    // No FIN, no RST. The host may do it later, several at once, since nobody hears of
     // it; but close_now() has it done, because a frame on such a tuple may reach the kernel next.
     virtual void close_silently(int socket) = 0;
     virtual void close_now() = 0;
+
+    // ---- For a host that measures: a pair is frozen from the latest freezing() to spliced().
+    virtual void freezing() {}
+    virtual void spliced() {}
 
     // ---- Results
     // The pair is the stream engine's from now on: sockets, and bytes still to be sent to them.

@@ -86,12 +86,20 @@ void take_info(const tcp_info& info, packet::SocketSnapshot& snapshot) {
         info.tcpi_snd_mss + (snapshot.timestamps ? timestamp_option_bytes : 0);
     snapshot.peer_mss = static_cast<std::uint16_t>(std::min(mss, std::uint32_t{0xffff}));
     snapshot.round_trip_us = info.tcpi_rtt;
+    snapshot.received_bytes = info.tcpi_bytes_received;
 }
 
-// Both numbers by TCP_REPAIR_QUEUE and TCP_QUEUE_SEQ: four system calls.
+// Both numbers by TCP_REPAIR_QUEUE and TCP_QUEUE_SEQ, which repair alone permits: seven system
+// calls.
 std::expected<void, int> ask_numbers(int socket, packet::SocketSnapshot& snapshot) {
+    if (!set_repair(socket, RepairMode::on)) {
+        return std::unexpected(errno);
+    }
     const auto sent = queue_sequence(socket, send_queue);
     const auto received = queue_sequence(socket, receive_queue);
+    if (!set_repair(socket, RepairMode::off_without_probe)) {
+        return std::unexpected(errno);
+    }
     for (const auto* answer : {&sent, &received}) {
         if (!*answer) {
             return std::unexpected(answer->error());
@@ -114,9 +122,15 @@ void count_numbers(const tcp_info& info, const packet::SocketOrigin& origin,
 
 }  // namespace
 
-std::expected<packet::FlowKey, int> key_of(int socket) {
-    sockaddr_storage peer{};
-    sockaddr_storage own{};
+std::expected<packet::FlowKey, int> key_of(int socket, const abi::LegFacts& facts) {
+    if (facts.own_port != 0) {
+        return packet::FlowKey{.peer_address = facts.peer_address,
+                               .own_address = facts.own_address,
+                               .peer_port = facts.peer_port,
+                               .own_port = facts.own_port};
+    }
+    sockaddr_storage peer;  // written by the kernel
+    sockaddr_storage own;
     socklen_t peer_size = sizeof peer;
     socklen_t own_size = sizeof own;
     if (::getpeername(socket, reinterpret_cast<sockaddr*>(&peer), &peer_size) != 0 ||
@@ -178,8 +192,8 @@ std::expected<std::size_t, int> send_bytes(int socket, std::span<const std::byte
     return errno == EAGAIN ? std::expected<std::size_t, int>(0) : std::unexpected(errno);
 }
 
-bool set_repair(int socket, packet::RepairMode mode) {
-    const bool on = mode == packet::RepairMode::on;
+bool set_repair(int socket, RepairMode mode) {
+    const bool on = mode == RepairMode::on;
     const int value = on ? TCP_REPAIR_ON : TCP_REPAIR_OFF_NO_WP;
     if (::setsockopt(socket, IPPROTO_TCP, TCP_REPAIR, &value, sizeof value) != 0) {
         return false;
@@ -222,6 +236,9 @@ std::expected<packet::SocketSnapshot, int> snapshot(
 }
 
 void close_silently(int socket) {
+    // Refused to whom lost the capability, which the start has checked; then the FIN is a frame of
+    // a tuple that the slow path knows, and is dropped there.
+    (void)set_repair(socket, RepairMode::on);
     ::close(socket);
 }
 

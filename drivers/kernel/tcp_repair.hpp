@@ -16,8 +16,10 @@
 
 namespace bore::drivers {
 
-// IPv4 in its mapped form, whatever the family of the socket. Error: errno.
-[[nodiscard]] std::expected<packet::FlowKey, int> key_of(int socket);
+// IPv4 in its mapped form, whatever the family of the socket. Without facts it is two system calls,
+// and an error when the connection is gone. Error: errno.
+[[nodiscard]] std::expected<packet::FlowKey, int> key_of(int socket,
+                                                         const abi::LegFacts& facts = {});
 // Bytes that wait to be read, without a FIN.
 [[nodiscard]] std::size_t unread_bytes(int socket);
 // Bytes (and a FIN) written and not yet acknowledged by the peer.
@@ -31,13 +33,14 @@ namespace bore::drivers {
 [[nodiscard]] std::expected<std::size_t, int> send_bytes(int socket,
                                                          std::span<const std::byte> bytes);
 
-[[nodiscard]] bool set_repair(int socket, packet::RepairMode mode);
-// Under repair. snd_nxt is meaningful when nothing is unacknowledged. Ask unread_bytes()
-// afterwards: only 0 then proves that rcv_nxt is where the reader stands. With the origin it is one
-// system call.
+enum class RepairMode : std::uint8_t { on, off_without_probe };
+[[nodiscard]] bool set_repair(int socket, RepairMode mode);
+// snd_nxt is meaningful when nothing is unacknowledged. Ask unread_bytes() afterwards: only 0 then
+// proves that rcv_nxt is where the reader stands. With the origin it is one system call; without,
+// nine, because the queues' numbers are told under repair alone.
 [[nodiscard]] std::expected<packet::SocketSnapshot, int> snapshot(
     int socket, const std::optional<packet::SocketOrigin>& origin = std::nullopt);
-// Under repair: the connection is gone on this machine, and the peer has not heard of it.
+// The connection is gone on this machine, and the peer has not heard of it.
 void close_silently(int socket);
 
 }  // namespace bore::drivers

@@ -86,6 +86,7 @@ class PacketEngine final : public abi::Engine {
     void set_tunnel_limits(std::uint32_t tunnel_index, const abi::TunnelLimits& limits) override;
     void close_tunnel(std::uint32_t tunnel_index) override;
     std::expected<PairHandle, OpenError> open_pair(PairRequest&& request) override;
+    [[nodiscard]] bool wants_addresses() const override { return true; }
     void close_pair(PairHandle handle) override;
     void close_pairs_of(std::optional<std::uint32_t> tunnel_index) override;
     void drain(base::Nanoseconds deadline) override;

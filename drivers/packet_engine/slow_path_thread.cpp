@@ -342,8 +342,8 @@ bool SlowPathThread::inject(std::uint32_t worker_index, std::uint8_t port_index,
 
 // ---- SlowPathHost: sockets
 
-std::expected<packet::FlowKey, int> SlowPathThread::key_of(int socket) {
-    return drivers::key_of(socket);
+std::expected<packet::FlowKey, int> SlowPathThread::key_of(int socket, const abi::LegFacts& facts) {
+    return drivers::key_of(socket, facts);
 }
 
 std::size_t SlowPathThread::unread_bytes(int socket) {
@@ -362,31 +362,26 @@ std::expected<std::size_t, int> SlowPathThread::send(int socket, std::span<const
     return drivers::send_bytes(socket, bytes);
 }
 
-bool SlowPathThread::set_repair(int socket, packet::RepairMode mode) {
-    if (mode == packet::RepairMode::off_without_probe) {
-        frozen_at_ = 0;
-    } else if (frozen_at_ == 0) {
-        frozen_at_ = base::monotonic_now();
-    }
-    return drivers::set_repair(socket, mode);
-}
-
 std::expected<packet::SocketSnapshot, int> SlowPathThread::snapshot(
     int socket, const std::optional<packet::SocketOrigin>& origin) {
     return drivers::snapshot(socket, origin);
 }
 
-// A connection is frozen from its first TCP_REPAIR to here. To close it costs the kernel as much as
-// all before, twice as much one at a time as together with others, and nobody waits for it.
+// To close a socket costs the kernel as much as all before, twice as much one at a time as together
+// with others, and nobody waits for it.
 void SlowPathThread::close_silently(int socket) {
-    const base::Nanoseconds now = base::monotonic_now();
-    if (frozen_at_ != 0) {
-        count_frozen(now - std::exchange(frozen_at_, 0));
-    }
     if (closing_.empty()) {
-        close_due_at_ = now + close_delay_ns;
+        close_due_at_ = base::monotonic_now() + close_delay_ns;
     }
     closing_.push_back(socket);
+}
+
+void SlowPathThread::freezing() {
+    frozen_at_ = base::monotonic_now();
+}
+
+void SlowPathThread::spliced() {
+    count_frozen(base::monotonic_now() - frozen_at_);
 }
 
 void SlowPathThread::close_now() {

@@ -46,16 +46,17 @@ class SlowPathThread final : private packet::SlowPathHost {
     bool to_wire(std::uint8_t port_index, std::span<const std::byte> frame) override;
     bool replay(std::uint32_t worker_index, std::uint8_t port_index,
                 std::span<const std::byte> frame) override;
-    std::expected<packet::FlowKey, int> key_of(int socket) override;
+    std::expected<packet::FlowKey, int> key_of(int socket, const abi::LegFacts& facts) override;
     std::size_t unread_bytes(int socket) override;
     std::size_t unacknowledged_bytes(int socket) override;
     std::expected<std::size_t, int> move_unread(int from, int to) override;
     std::expected<std::size_t, int> send(int socket, std::span<const std::byte> bytes) override;
-    bool set_repair(int socket, packet::RepairMode mode) override;
     std::expected<packet::SocketSnapshot, int> snapshot(
         int socket, const std::optional<packet::SocketOrigin>& origin) override;
     void close_silently(int socket) override;
     void close_now() override;
+    void freezing() override;
+    void spliced() override;
     void to_stream(std::uint32_t pair_slot, abi::PairRequest&& request,
                    abi::StreamReason reason) override;
     void ended(const abi::PairEnded& event) override;
@@ -84,7 +85,7 @@ class SlowPathThread final : private packet::SlowPathHost {
     int epoll_;
     NeighbourWatch neighbours_;
     base::Nanoseconds ports_due_at_{0};
-    base::Nanoseconds frozen_at_{0};  // the first TCP_REPAIR of the present hand-off
+    base::Nanoseconds frozen_at_{0};  // the latest freeze
     std::vector<int> closing_;        // sockets of finished ones
     base::Nanoseconds close_due_at_{~base::Nanoseconds{0}};
     std::uint64_t measured_handoffs_{0};

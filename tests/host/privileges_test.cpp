@@ -79,7 +79,7 @@ int all_threads_are_reduced(std::size_t count) {
 
 int repair_works_and_the_rest_does_not() {
     const int tcp = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int wrong = check(set_repair(tcp, packet::RepairMode::on), "TCP_REPAIR");
+    int wrong = check(set_repair(tcp, RepairMode::on), "TCP_REPAIR");
     ::close(tcp);
     wrong += check(::socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL)) < 0 && errno == EPERM,
                    "a packet socket is refused");

@@ -88,7 +88,11 @@ void World::accept_client(int descriptor) {
         const auto rest = unread.subspan(message_bytes);
         request.left_over_to_visitor.assign(rest.begin(), rest.end());
     }
-    socket.tcp.take(message_bytes + request.left_over_to_visitor.size(), now_);
+    const std::size_t read_bytes = message_bytes + request.left_over_to_visitor.size();
+    socket.tcp.take(read_bytes, now_);
+    if (scenario_.tells_read_bytes) {
+        request.facts[client].read_bytes = read_bytes;
+    }
     arm_kernel(descriptor);
     pair_opened_ = true;
     client_socket_ = descriptor;

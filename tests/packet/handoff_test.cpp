@@ -22,18 +22,11 @@ std::ptrdiff_t last_place(const std::vector<std::string>& calls, const std::stri
 
 // ---- The splice
 
-TEST_F(SlowPathTest, StateIsReadUnderRepairAndOnlyThenAskedForUnreadBytes) {
+TEST_F(SlowPathTest, WhereAllThatWasReceivedWasReadTheKernelIsAskedForItsStateAlone) {
     make_legs();
     open();
-    const auto& calls = host.calls;
-    for (const std::string socket : {"10", "11"}) {
-        EXPECT_LT(last_place(calls, "repair on " + socket),
-                  last_place(calls, "snapshot " + socket));
-        EXPECT_LT(last_place(calls, "snapshot 10"), last_place(calls, "unread " + socket));
-        EXPECT_LT(last_place(calls, "snapshot 11"), last_place(calls, "unread " + socket));
-        EXPECT_LT(last_place(calls, "unread " + socket), last_place(calls, "close " + socket));
-        EXPECT_EQ(last_place(calls, "repair off " + socket), -1);  // closed in repair: silently
-    }
+    EXPECT_THAT(host.calls, ElementsAre("freezing", "snapshot 10", "snapshot 11", "close 10",
+                                        "close 11", "spliced"));
     EXPECT_TRUE(host.to_stream_reasons.empty());
     EXPECT_EQ(count(Counter::handoffs_total), 1U);
     EXPECT_EQ(count(Counter::handoffs_under_way), 0U);
@@ -41,6 +34,18 @@ TEST_F(SlowPathTest, StateIsReadUnderRepairAndOnlyThenAskedForUnreadBytes) {
     EXPECT_EQ(count(Counter::flows_live), 1U);
     EXPECT_EQ((*rows)[1].get(abi::TunnelCounter::tunnel_pairs_opened_total), 1U);
     EXPECT_EQ((*rows)[1].get(abi::TunnelCounter::tunnel_pairs_live), 1U);
+}
+
+TEST_F(SlowPathTest, WhereMoreWasReceivedItIsAskedWhatIsUnreadAfterTheStateWasRead) {
+    make_legs();
+    host.sockets[visitor_socket].moved = 1;  // somebody read it and did not say so
+    host.sockets[client_socket].moved = 60;
+    abi::PairRequest request;
+    request.facts[1].read_bytes = 59;
+    open(std::move(request));
+    EXPECT_THAT(host.calls, ElementsAre("freezing", "snapshot 10", "snapshot 11", "unread 10",
+                                        "unread 11", "close 10", "close 11", "spliced"));
+    EXPECT_EQ(count(Counter::handoffs_total), 1U);
 }
 
 TEST_F(SlowPathTest, BothPeersLearnTheOthersWindow) {
@@ -261,9 +266,8 @@ TEST_F(SlowPathTest, WhatTheKernelHadIsDeliveredFirstAndCounted) {
     EXPECT_TRUE(host.to_stream_reasons.empty());
     EXPECT_EQ(count(Counter::handoffs_under_way), 1U);
     EXPECT_FALSE(slow->idle());
-    // Looked at under repair, not good enough, and given back.
-    EXPECT_LT(last_place(host.calls, "repair on 10"), last_place(host.calls, "repair off 10"));
-    EXPECT_FALSE(host.sockets[visitor_socket].in_repair);
+    // Looked at frozen, and not good enough.
+    EXPECT_LT(last_place(host.calls, "snapshot 10"), last_place(host.calls, "move 11 10"));
     host.sockets[visitor_socket].unacknowledged = 0;
     wire_in(from_visitor(visitor_next, ""));  // its acknowledgement: looked at in the next turn
     EXPECT_EQ(slow->next_deadline(now), now);
@@ -319,11 +323,10 @@ TEST_F(SlowPathTest, BytesThatComeBetweenReadingAndAskingUndoTheFreeze) {
     open();
     // Twice undone and moved, then done. The first time was but a look.
     EXPECT_EQ(count(Counter::handoff_retries_total), 1U);
-    EXPECT_EQ(std::ranges::count(host.calls, "repair on 11"), 3);
-    EXPECT_EQ(std::ranges::count(host.calls, "repair off 11"), 2);
+    EXPECT_EQ(std::ranges::count(host.calls, "freezing"), 3);
+    EXPECT_EQ(std::ranges::count(host.calls, "snapshot 11"), 3);
     EXPECT_EQ(std::ranges::count(host.calls, "move 11 10"), 2);
-    EXPECT_LT(last_place(host.calls, "repair off 11"), last_place(host.calls, "move 11 10"));
-    EXPECT_LT(last_place(host.calls, "move 11 10"), last_place(host.calls, "repair on 11"));
+    EXPECT_LT(last_place(host.calls, "move 11 10"), last_place(host.calls, "freezing"));
     EXPECT_EQ(count(Counter::handoffs_total), 1U);
     EXPECT_THAT(payloads(host.replayed), ElementsAre("held"));
     EXPECT_EQ((*rows)[1].get(abi::TunnelCounter::to_visitor_bytes_total), 7U);
@@ -364,7 +367,6 @@ TEST_P(GivingUpTest, LosesNothing) {
     EXPECT_EQ(count(abi::counter_of(GetParam().reason)), 1U);
     // Both sockets as they were, the request whole, the bytes with the kernel.
     for (const auto& [number, socket] : host.sockets) {
-        EXPECT_FALSE(socket.in_repair) << number;
         EXPECT_FALSE(socket.closed) << number;
     }
     const abi::PairRequest& back = host.to_stream_requests[0];
@@ -436,10 +438,6 @@ INSTANTIATE_TEST_SUITE_P(
                                }},
                       GivingUp{StreamReason::repair_failed,
                                [](FakeHost& host, SlowPathOptions&, abi::TunnelLimits&) {
-                                   host.sockets[client_socket].refuses_repair = true;
-                               }},
-                      GivingUp{StreamReason::repair_failed,
-                               [](FakeHost& host, SlowPathOptions&, abi::TunnelLimits&) {
                                    host.sockets[client_socket].fails_snapshot = true;
                                }},
                       GivingUp{StreamReason::busy,
@@ -470,7 +468,6 @@ TEST_F(SlowPathTest, FreezesAreCountedAndBounded) {
     open();
     EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::never_quiet));
     EXPECT_THAT(payloads(host.kernel), ::testing::Contains("held"));
-    EXPECT_FALSE(host.sockets[client_socket].in_repair);
 }
 
 TEST_F(SlowPathTest, AFullTableGivesThePairBackBeforeAnythingIsClosed) {
@@ -492,8 +489,7 @@ TEST_F(SlowPathTest, AFullTableGivesThePairBackBeforeAnythingIsClosed) {
     second.client_socket = 13;
     slow->open_pair(pair_slot, pair_generation, std::move(second), now);
     EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::table_full));
-    EXPECT_FALSE(host.sockets[12].closed || host.sockets[12].in_repair);
-    EXPECT_FALSE(host.sockets[13].closed || host.sockets[13].in_repair);
+    EXPECT_FALSE(host.sockets[12].closed || host.sockets[13].closed);
     EXPECT_THAT(payloads(host.kernel), ::testing::Contains("held"));
 }
 
@@ -529,9 +525,46 @@ TEST_F(SlowPathTest, APeerThatTheTableHasNoRoomToRememberIsNotSpliced) {
     make_legs();
     open();
     EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::unknown_neighbour));
-    EXPECT_FALSE(host.sockets[visitor_socket].in_repair);
     slow.reset();
     table.reset();
+}
+
+// With one adjacency free for two legs of different ways, both are given that one.
+TEST_F(SlowPathTest, ATableWithoutRoomForBothWaysGivesThePairBack) {
+    start(20'000);
+    std::uint32_t number = 0;
+    const auto way = [&] {
+        std::array<std::byte, 14> header{};
+        header[0] = std::byte{2};
+        ++number;
+        std::memcpy(header.data() + 2, &number, sizeof number);
+        return table->adjacency(header, 0).value();
+    };
+    // Four adjacencies a flow: two ways, each of them bound to an address of the relay.
+    const auto add_flow = [&](std::uint16_t of_visitor, std::uint16_t of_client) {
+        FlowState state;
+        for (const std::size_t leg : {0U, 1U}) {
+            FlowKey& key = state.legs[leg].key;
+            key = leg == 0 ? visitor_key : client_key;
+            key.own_address = ipv4(10, 9, 9, 9);
+            key.peer_address[13] = static_cast<std::uint8_t>(number >> 16U);
+            key.peer_address[14] = static_cast<std::uint8_t>(number >> 8U);
+            key.peer_address[15] = static_cast<std::uint8_t>(number);
+            state.legs[leg].adjacency = leg == 0 ? of_visitor : of_client;
+        }
+        ASSERT_TRUE(table->install(state, now));
+    };
+    for (std::size_t used = 0; used < 65'532; used += 4) {
+        const std::uint16_t first = way();
+        add_flow(first, way());
+    }
+    const std::uint16_t shared = way();
+    add_flow(shared, shared);  // 65,534 of 65,535
+    make_legs();
+    open();
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::table_full));
+    EXPECT_FALSE(host.sockets[visitor_socket].closed || host.sockets[client_socket].closed);
+    EXPECT_FALSE(table->find(visitor_key));
 }
 
 TEST_F(SlowPathTest, LegsOfDifferentFamiliesAreNotSpliced) {
@@ -595,7 +628,7 @@ TEST_F(SlowPathTest, LongButAlikePathsAreSpliced) {
     EXPECT_EQ(count(Counter::handoffs_total), 1U);
 }
 
-TEST_F(SlowPathTest, RoundTripsAreMeasuredUnderRepair) {
+TEST_F(SlowPathTest, RoundTripsAreThoseOfTheFreeze) {
     make_legs();
     host.sockets[client_socket].snapshot.round_trip_us = 50'000;
     open();

@@ -93,7 +93,8 @@ SocketSnapshot SimulatedKernel::snapshot(int descriptor, Nanoseconds now) {
             .sack = known.tcp.sack(),
             .unsupported_options = scenario_->unsupported_options,
             .own_timestamp = (known.tcp.clock(now) & ~1U) + 1,
-            .round_trip_us = scenario.kernel_round_trip_us};
+            .round_trip_us = scenario.kernel_round_trip_us,
+            .received_bytes = known.tcp.received_count()};
 }
 
 }  // namespace bore::packet::testing

@@ -1,6 +1,6 @@
 // The relay's kernel in the hand-off simulation: a socket per connection to the tunnel's port and
-// the control port, with what TCP_REPAIR does to it. Repair does not stop it from receiving, nor
-// from acknowledging what it received; that is the point of the exercise.
+// the control port. Nothing stops it from receiving while its state is read, nor from acknowledging
+// what it received; that is the point of the exercise.
 #pragma once
 
 #include <array>
@@ -31,7 +31,6 @@ struct KernelSocket final : TcpModel::Output {
     std::size_t leg{0};
     std::uint8_t port_index{0};
     bool exists{false};
-    bool in_repair{false};
     bool accepted{false};
     bool orphaned{false};  // nobody holds its descriptor any more
     Nanoseconds armed_at{never};

@@ -59,6 +59,32 @@ PeerScenario draw_peer(Chance& chance) {
     return peer;
 }
 
+// What undoes a freeze: the client's first bytes are in the kernel but for some that arrive while
+// the visitor has acknowledged those before, between two of the slow path's questions.
+void draw_late_frames(Chance& chance, Scenario& scenario) {
+    auto& [visitor, client] = scenario.peers;
+    scenario.limits.path_policy = abi::PathPolicy::splice;
+    scenario.port_of = {0, 1};
+    scenario.to_kernel_lag = {0, chance.between<Nanoseconds>(1'000'000, 10'000'000)};
+    scenario.from_kernel_lag = scenario.divert_lag = scenario.inject_lag = 0;
+    scenario.control_lag = 0;
+    scenario.kernel_runs_percent = chance.one_of({0U, 5U});
+    scenario.snapshot_runs_percent = chance.one_of({30U, 70U});
+    scenario.reads_behind_accept = true;
+    scenario.options.max_freezes = chance.one_of({1U, 2U, 64U});
+    for (PeerScenario* peer : {&visitor, &client}) {
+        peer->delay = 20 * microsecond_ns;
+        peer->jitter = 0;
+        peer->loss_mille = peer->reorder_mille = 0;
+    }
+    visitor.shuts_early = true;
+    visitor.peer.acknowledgement_delay_ns = 0;
+    client.stream_bytes = client.early_bytes = chance.between<std::size_t>(2'000, 6'000);
+    client.shuts_early = false;
+    client.peer.mss = client.kernel.mss = 200;
+    client.peer.burst_segments = 20;
+}
+
 void draw_trouble(Chance& chance, Scenario& scenario) {
     switch (chance.between(0, 24)) {
         case 0:
@@ -67,7 +93,7 @@ void draw_trouble(Chance& chance, Scenario& scenario) {
                 chance.one_of<Nanoseconds>({100 * millisecond_ns, 15 * second_ns});
             break;
         case 1:
-            scenario.refused_repair = chance.between(0, 1);
+            draw_late_frames(chance, scenario);
             break;
         case 2:
             scenario.failed_snapshot = chance.between(0, 1);
@@ -108,6 +134,9 @@ void draw_trouble(Chance& chance, Scenario& scenario) {
         case 14:
             scenario.options.max_legs = 1;
             break;
+        case 15:
+            scenario.v6[0] = !scenario.v6[1];
+            break;
         default:
             break;
     }
@@ -123,7 +152,7 @@ Scenario draw_scenario(Chance& chance) {
     if (chance.percent(85)) {  // parity, most of the time
         scenario.peers[1].peer.sack = scenario.peers[0].peer.sack;
     }
-    scenario.v6 = chance.percent(20);
+    scenario.v6.fill(chance.percent(20));
     scenario.port_of =
         chance.percent(20) ? std::array<std::uint8_t, 2>{0, 0} : std::array<std::uint8_t, 2>{0, 1};
     scenario.limits.path_policy = chance.percent(75)   ? abi::PathPolicy::splice
@@ -134,13 +163,15 @@ Scenario draw_scenario(Chance& chance) {
     scenario.options.max_payload_with_options = 536;
     scenario.divert_lag = chance.one_of<Nanoseconds>({0, 5'000, 200'000});
     // Trap 1 and 2 live here: frames that are on their way to the kernel at the freeze.
-    scenario.to_kernel_lag = chance.one_of<Nanoseconds>({0, 20'000, 300'000, 3'000'000});
+    scenario.to_kernel_lag.fill(chance.one_of<Nanoseconds>({0, 20'000, 300'000, 3'000'000}));
     scenario.from_kernel_lag = chance.one_of<Nanoseconds>({0, 20'000, 300'000});
     scenario.kernel_runs_percent = chance.one_of({0U, 20U, 50U});
+    scenario.snapshot_runs_percent = scenario.kernel_runs_percent;
     scenario.inject_lag = chance.one_of<Nanoseconds>({0, 5'000, 100'000});
     scenario.control_lag = chance.one_of<Nanoseconds>({0, 10'000, 500'000, 5'000'000});
     scenario.client_delay = chance.one_of<Nanoseconds>({0, 100'000, 10'000'000, 100'000'000});
     scenario.reads_behind_accept = chance.percent(10);
+    scenario.tells_read_bytes = chance.percent(80);
     scenario.short_moves_percent = chance.percent(20) ? 50 : 0;
     scenario.kernel_loss_mille = chance.percent(10) ? 50 : 0;
     scenario.replay_loss_mille = chance.percent(10) ? 100 : 0;

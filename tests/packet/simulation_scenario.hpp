@@ -1,6 +1,7 @@
 // What happens in one seed of the hand-off simulation, drawn before it starts.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -45,23 +46,24 @@ struct PeerScenario {
 struct Scenario {
     std::array<PeerScenario, 2> peers;
     std::array<std::uint8_t, 2> port_of{0, 1};
-    bool v6{false};
+    std::array<bool, 2> v6{};  // by peer
     abi::TunnelLimits limits;
     SlowPathOptions options;
     Nanoseconds divert_lag{0};
-    Nanoseconds to_kernel_lag{0};
+    std::array<Nanoseconds, 2> to_kernel_lag{};  // by port
     Nanoseconds from_kernel_lag{0};
     Nanoseconds inject_lag{0};
     Nanoseconds control_lag{0};
     Nanoseconds client_delay{0};
     bool client_comes{true};
     bool reads_behind_accept{false};
+    bool tells_read_bytes{true};
     // Refusals
-    int refused_repair{-1};  // leg
-    int failed_snapshot{-1};
+    int failed_snapshot{-1};  // leg
     bool unsupported_options{false};
     bool table_is_full{false};
-    unsigned kernel_runs_percent{0};  // beside any call that asks it about a socket
+    unsigned kernel_runs_percent{0};    // beside any call that asks it about a socket
+    unsigned snapshot_runs_percent{0};  // beside the one that reads its state
     unsigned short_moves_percent{0};
     unsigned kernel_loss_mille{0};
     unsigned replay_loss_mille{0};
@@ -85,7 +87,7 @@ struct Scenario {
     // What a segment and its acknowledgement need from end to end, at most.
     [[nodiscard]] Nanoseconds round_trip() const {
         Nanoseconds sum = 45 * base::millisecond_ns + 2 * inject_lag + 2 * divert_lag +
-                          2 * to_kernel_lag + 2 * from_kernel_lag;
+                          2 * std::max(to_kernel_lag[0], to_kernel_lag[1]) + 2 * from_kernel_lag;
         for (const PeerScenario& peer : peers) {
             sum += 2 * (peer.delay + peer.jitter) + peer.kernel_round_trip_us * 1'000;
         }

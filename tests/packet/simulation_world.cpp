@@ -46,11 +46,12 @@ World::World(SimulationGround& ground, std::uint64_t seed, bool trace)
         const auto number = static_cast<std::uint8_t>(index);
         peer.world = this;
         peer.index = index;
-        peer.own = {.mac = {2, 0, 0, 0, 1, number},
-                    .address = address(scenario_.v6, port, static_cast<std::uint8_t>(10 + number)),
-                    .port = static_cast<std::uint16_t>(40'000 + index)};
+        peer.own = {
+            .mac = {2, 0, 0, 0, 1, number},
+            .address = address(scenario_.v6[index], port, static_cast<std::uint8_t>(10 + number)),
+            .port = static_cast<std::uint16_t>(40'000 + index)};
         peer.relay = {.mac = {2, 0, 0, 0, 2, port},
-                      .address = address(scenario_.v6, port, 1),
+                      .address = address(scenario_.v6[index], port, 1),
                       .port = index == visitor ? tunnel_port : control_port};
         peer.tcp.start(peer, scenario_.peers[index].peer);
         if (index == client) {
@@ -312,8 +313,8 @@ bool World::to_kernel(std::uint8_t port_index, std::span<const std::byte> frame)
         return false;
     }
     kernel_inboxes_[port_index].push_back(packet_of(frame, port_index));
-    events_.push(in_order(7U + port_index, scenario_.to_kernel_lag), Kind::arrive_at_kernel,
-                 port_index);
+    events_.push(in_order(7U + port_index, scenario_.to_kernel_lag[port_index]),
+                 Kind::arrive_at_kernel, port_index);
     return true;
 }
 
@@ -330,9 +331,9 @@ void World::kernel_takes_one(std::size_t port) {
 
 // The kernel does not wait while somebody asks it: frames on their way to it arrive between any two
 // calls. This is what traps 1 and 2 are made of.
-void World::kernel_runs() {
+void World::kernel_runs(unsigned percent) {
     for (std::size_t port = 0; port < kernel_inboxes_.size(); ++port) {
-        while (!kernel_inboxes_[port].empty() && chance_.percent(scenario_.kernel_runs_percent)) {
+        while (!kernel_inboxes_[port].empty() && chance_.percent(percent)) {
             kernel_takes_one(port);
         }
     }
@@ -355,7 +356,7 @@ bool World::replay(std::uint32_t worker_index, std::uint8_t port_index,
     return true;
 }
 
-std::expected<FlowKey, int> World::key_of(int socket) {
+std::expected<FlowKey, int> World::key_of(int socket, const abi::LegFacts& /*facts*/) {
     const KernelSocket& known = kernel_.socket(socket);
     if (known.dead()) {
         return std::unexpected(ENOTCONN);
@@ -406,25 +407,11 @@ std::expected<std::size_t, int> World::send(int socket, std::span<const std::byt
     return size;
 }
 
-bool World::set_repair(int socket, RepairMode mode) {
-    kernel_runs();
-    KernelSocket& known = kernel_.socket(socket);
-    if (mode == RepairMode::on &&
-        (known.dead() || std::cmp_equal(known.leg, scenario_.refused_repair))) {
-        return false;
-    }
-    known.in_repair = mode == RepairMode::on;
-    return true;
-}
-
 std::expected<SocketSnapshot, int> World::snapshot(int socket,
                                                    const std::optional<SocketOrigin>& origin) {
-    kernel_runs();
+    kernel_runs(scenario_.snapshot_runs_percent);
     if (std::cmp_equal(kernel_.socket(socket).leg, scenario_.failed_snapshot)) {
         return std::unexpected(EPERM);
-    }
-    if (!kernel_.socket(socket).in_repair) {
-        fail("state was read outside of repair");
     }
     SocketSnapshot state = kernel_.snapshot(socket, now_);
     if (origin) {  // counted from there, and no clock
@@ -453,10 +440,6 @@ void World::close_now() {
 void World::to_stream(std::uint32_t slot, abi::PairRequest&& request, abi::StreamReason reason) {
     if (slot != pair_slot || stream_.live || went_to_stream_) {
         fail("a pair went to the stream engine twice");
-    }
-    if (kernel_.socket(request.visitor_socket).in_repair ||
-        kernel_.socket(request.client_socket).in_repair) {
-        fail("a socket went to the stream engine in repair");
     }
     if (trace_) {
         std::fprintf(stderr, "%12.6f to stream: %s\n", static_cast<double>(now_ - start_time) / 1e9,

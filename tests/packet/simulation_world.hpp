@@ -109,12 +109,11 @@ class World final : private SlowPathHost, private KernelOutput {
     bool to_wire(std::uint8_t port_index, std::span<const std::byte> frame) override;
     bool replay(std::uint32_t worker_index, std::uint8_t port_index,
                 std::span<const std::byte> frame) override;
-    std::expected<FlowKey, int> key_of(int socket) override;
+    std::expected<FlowKey, int> key_of(int socket, const abi::LegFacts& facts) override;
     std::size_t unread_bytes(int socket) override;
     std::size_t unacknowledged_bytes(int socket) override;
     std::expected<std::size_t, int> move_unread(int from, int to) override;
     std::expected<std::size_t, int> send(int socket, std::span<const std::byte> bytes) override;
-    bool set_repair(int socket, RepairMode mode) override;
     std::expected<SocketSnapshot, int> snapshot(int socket,
                                                 const std::optional<SocketOrigin>& origin) override;
     void close_silently(int socket) override;
@@ -144,7 +143,8 @@ class World final : private SlowPathHost, private KernelOutput {
     void handle(const Event& event);
     void handle_turn(const Event& event);
     void kernel_takes_one(std::size_t port);
-    void kernel_runs();
+    void kernel_runs() { kernel_runs(scenario_.kernel_runs_percent); }
+    void kernel_runs(unsigned percent);
     void kernel_changed(int descriptor);
     void note(const char* what, std::span<const std::byte> frame);
     void fail(const std::string& what);

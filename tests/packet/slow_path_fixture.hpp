@@ -49,13 +49,12 @@ struct SentFrame {
 struct FakeSocket {
     FlowKey key;
     std::size_t unread{0};
+    std::size_t moved{0};
     std::size_t unacknowledged{0};
     SocketSnapshot snapshot;
     std::optional<SocketOrigin> origin{};  // given with the latest snapshot
     bool gone{false};                      // key_of fails
-    bool refuses_repair{false};
     bool fails_snapshot{false};
-    bool in_repair{false};
     bool closed{false};
     // What arrives just behind each reading of rcv_nxt.
     std::deque<std::size_t> unread_after_snapshots{};
@@ -79,7 +78,7 @@ class FakeHost final : public SlowPathHost {
         replayed.push_back({port_index, {frame.begin(), frame.end()}});
         return true;
     }
-    std::expected<FlowKey, int> key_of(int socket) override {
+    std::expected<FlowKey, int> key_of(int socket, const abi::LegFacts& /*facts*/) override {
         return sockets[socket].gone ? std::expected<FlowKey, int>(std::unexpected(ENOTCONN))
                                     : sockets[socket].key;
     }
@@ -92,6 +91,7 @@ class FakeHost final : public SlowPathHost {
         calls.push_back("move " + std::to_string(from) + " " + std::to_string(to));
         const std::size_t size = std::min(sockets[from].unread, most_moved);
         sockets[from].unread -= size;
+        sockets[from].moved += size;
         return size;
     }
     std::expected<std::size_t, int> send(int socket, std::span<const std::byte> bytes) override {
@@ -100,15 +100,6 @@ class FakeHost final : public SlowPathHost {
         sockets[socket].sent.insert(sockets[socket].sent.end(), bytes.begin(),
                                     bytes.begin() + static_cast<std::ptrdiff_t>(size));
         return size;
-    }
-    bool set_repair(int socket, RepairMode mode) override {
-        calls.push_back((mode == RepairMode::on ? "repair on " : "repair off ") +
-                        std::to_string(socket));
-        if (mode == RepairMode::on && sockets[socket].refuses_repair) {
-            return false;
-        }
-        sockets[socket].in_repair = mode == RepairMode::on;
-        return true;
     }
     std::expected<SocketSnapshot, int> snapshot(
         int socket, const std::optional<SocketOrigin>& origin) override {
@@ -120,6 +111,7 @@ class FakeHost final : public SlowPathHost {
             known.unread += known.unread_after_snapshots.front();
             known.unread_after_snapshots.pop_front();
         }
+        known.snapshot.received_bytes = known.moved + known.unread;
         return known.fails_snapshot ? std::expected<SocketSnapshot, int>(std::unexpected(EPERM))
                                     : known.snapshot;
     }
@@ -128,6 +120,8 @@ class FakeHost final : public SlowPathHost {
         sockets[socket].closed = true;
     }
     void close_now() override { calls.push_back("close now"); }
+    void freezing() override { calls.push_back("freezing"); }
+    void spliced() override { calls.push_back("spliced"); }
     void to_stream(std::uint32_t slot, abi::PairRequest&& request,
                    abi::StreamReason reason) override {
         EXPECT_EQ(slot, pair_slot);

@@ -41,6 +41,7 @@ class FakeEngine final : public abi::Engine {
         const std::lock_guard lock(mutex_);
         closed_tunnels_.push_back(tunnel_index);
     }
+    [[nodiscard]] bool wants_addresses() const override { return true; }
     std::expected<abi::PairHandle, abi::OpenError> open_pair(abi::PairRequest&& request) override {
         const std::lock_guard lock(mutex_);
         if (busy_) {

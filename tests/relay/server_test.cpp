@@ -8,6 +8,7 @@
 #include <set>
 #include <vector>
 
+#include "controlplane/relay/sockets.hpp"
 #include "tests/relay/running_relay.hpp"
 
 namespace bore::relay::testing {
@@ -22,6 +23,13 @@ int option_of(int socket, int level, int name) {
     socklen_t length = sizeof value;
     ::getsockopt(socket, level, name, &value, &length);
     return value;
+}
+
+std::uint16_t peer_port_of(int socket) {
+    sockaddr_storage peer{};
+    socklen_t length = sizeof peer;
+    ::getpeername(socket, reinterpret_cast<sockaddr*>(&peer), &length);
+    return port_of(peer);
 }
 
 bool pairs_reach(RunningRelay& relay, std::size_t count) {
@@ -43,7 +51,8 @@ TEST(Server, PairsAVisitorWithTheDataConnectionThatClaimsIt) {
     Peer visitor(tunnel.public_port());
     ASSERT_TRUE(visitor.connected());
     Peer data(relay.port());
-    data.send(accept(tunnel.next_visitor()) + "bytes behind");
+    const std::string sent = accept(tunnel.next_visitor()) + "bytes behind";
+    data.send(sent);
     ASSERT_TRUE(pairs_reach(relay, 1));
 
     const abi::PairRequest pair = relay.engine.pair(0);
@@ -54,6 +63,17 @@ TEST(Server, PairsAVisitorWithTheDataConnectionThatClaimsIt) {
     EXPECT_EQ(std::string(reinterpret_cast<const char*>(pair.left_over_to_visitor.data()),
                           pair.left_over_to_visitor.size()),
               "bytes behind");
+    const auto& [of_visitor, of_client] = pair.facts;
+    EXPECT_EQ(of_visitor.read_bytes, 0U);
+    EXPECT_EQ(of_client.read_bytes, sent.size());
+    EXPECT_EQ(of_visitor.peer_port, peer_port_of(pair.visitor_socket));
+    EXPECT_EQ(of_client.peer_port, peer_port_of(pair.client_socket));
+    for (const abi::LegFacts& facts : pair.facts) {
+        EXPECT_EQ(facts.peer_address, config::IpAddress::parse("127.0.0.1")->bytes);
+        EXPECT_EQ(facts.own_address, facts.peer_address);
+    }
+    EXPECT_EQ(of_visitor.own_port, tunnel.public_port());
+    EXPECT_EQ(of_client.own_port, relay.port());
     for (const int socket : {pair.visitor_socket, pair.client_socket}) {
         EXPECT_EQ(option_of(socket, IPPROTO_TCP, TCP_NODELAY), 1) << "inherited";
         EXPECT_EQ(option_of(socket, SOL_SOCKET, SO_KEEPALIVE), 1) << "inherited";
@@ -76,6 +96,7 @@ TEST(Server, AnAcceptMayComeInPiecesAndLate) {
     data.send(frame.substr(20) + "x");
     ASSERT_TRUE(pairs_reach(relay, 1));
     EXPECT_EQ(relay.engine.pair(0).left_over_to_visitor.size(), 1U);
+    EXPECT_EQ(relay.engine.pair(0).facts[1].read_bytes, frame.size() + 1);
 }
 
 TEST(Server, AnIdIsClaimedOnceAndUnknownOnesAreClosedSilently) {
