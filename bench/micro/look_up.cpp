@@ -65,7 +65,7 @@ void look_up(benchmark::State& state) {
                  found[max_burst - 1] == field.expected[at + max_burst - 1];
         at = at + 2 * max_burst > field.keys.size() ? 0 : at + max_burst;
     }
-    conclude(state, "look-up among so many flows, in bursts of 32", max_burst,
+    conclude(state, "look-up among so many flows, in bursts of 64", max_burst,
              right && found[0] != FlowTable::no_direction);
 }
 BENCHMARK(look_up)->Name("look_up/burst")->Arg(1'000)->Arg(100'000)->Arg(1'000'000);

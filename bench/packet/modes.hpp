@@ -14,7 +14,7 @@ struct TableOptions {
     double seconds{1};
     std::uint64_t seed{1};
 };
-// Look-ups without packets: bursts of 32 keys in an order of chance, cycles by stage.
+// Look-ups without packets: bursts of keys in an order of chance, cycles by stage.
 int run_look_up(const TableOptions& options);
 // Bytes behind the table while flows come.
 int run_memory(const TableOptions& options);
