@@ -146,7 +146,7 @@ class Engine {
     // called on the caller's thread, at once or from a later poll_events(); pages come in the order
     // in which they were asked for. An engine without a packet path says so.
     using FlowsTold = std::function<void(FlowPage&& page)>;
-    virtual void list_flows(std::uint32_t /*from*/, FlowsTold told) { told({}); }
+    virtual void list_flows(std::uint32_t /*from*/, FlowsTold&& told) { told({}); }
 
     // Makes every worker turn its loop once, so that its heartbeat_ns moves: a worker asleep and
     // one that is stuck look alike otherwise. For the watchdog.

@@ -93,7 +93,7 @@ class PacketEngine final : public abi::Engine {
     bool drained() const override { return draining_ && live_count_ == 0; }
     int event_descriptor() const override { return epoll_; }
     bool poll_events(std::vector<PairEnded>& events) override;
-    void list_flows(std::uint32_t from, FlowsTold told) override;
+    void list_flows(std::uint32_t from, FlowsTold&& told) override;
     void wake_workers() override {
         stream_->wake_workers();
         slow_path_wake_.wake();
@@ -376,7 +376,7 @@ void PacketEngine::close_pairs_of(std::optional<std::uint32_t> tunnel_index) {
     }
 }
 
-void PacketEngine::list_flows(std::uint32_t from, FlowsTold told) {
+void PacketEngine::list_flows(std::uint32_t from, FlowsTold&& told) {
     listeners_.push_back(std::move(told));
     command({.kind = SlowPathCommand::Kind::list_flows, .flows_from = from});
 }
