@@ -173,6 +173,10 @@ int run(config::LoadedServer loaded, Arguments arguments) {
         log.error(made.error());
         return 1;
     }
+    if (const abi::SegmentMemory& memory = made->memory(); !memory.removed_of().empty()) {
+        log.info("removed what had the name of the statistics and no live relay's lock",
+                 {{"segment", memory.path()}, {"owner", memory.removed_of()}});
+    }
     // 6. Privileges
     if (auto given_up =
             reduces ? relay::give_up_privileges(loaded.config) : std::expected<void, std::string>{};

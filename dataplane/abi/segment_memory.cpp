@@ -87,14 +87,6 @@ std::expected<void, std::string> give_to_group(int descriptor, const std::string
     return {};
 }
 
-// Readers believe no stranger, so nothing is lost; in a sticky folder only root may.
-void remove_strangers(const std::string& path) {
-    struct stat found{};
-    if (::lstat(path.c_str(), &found) == 0 && !is_relay_user(found.st_uid)) {
-        (void)::unlink(path.c_str());
-    }
-}
-
 // Whether the name is still that of the open file.
 bool named(int descriptor, const std::string& path) {
     struct stat opened{};
@@ -119,15 +111,15 @@ std::unexpected<PublishError> taken(const std::string& path, uid_t owner, const 
                     std::string(remedy)});
 }
 
-// Removes what a dead relay left, or what root may remove. Success as well when it has gone by
-// itself meanwhile.
-std::expected<void, PublishError> remove_old(const std::string& path) {
+// Removes what a dead relay left, or what root may remove of another user's, unless its lock says
+// that a relay lives. Whether it did: false when it has gone by itself meanwhile.
+std::expected<bool, PublishError> remove_old(const std::string& path) {
     struct stat found{};
     if (::lstat(path.c_str(), &found) != 0) {
-        return {};  // linkat() says what is wrong, if anything is
+        return false;  // linkat() says what is wrong, if anything is
     }
     const bool foreign = found.st_uid != ::geteuid();
-    const auto refused = [&](const std::string& what) -> std::expected<void, PublishError> {
+    const auto refused = [&](const std::string& what) -> std::expected<bool, PublishError> {
         if (foreign) {
             return taken(path, found.st_uid, what);
         }
@@ -135,9 +127,19 @@ std::expected<void, PublishError> remove_old(const std::string& path) {
                                                         "; remove it, choose another server-id" +
                                                         std::string(remedy)});
     };
+    const auto remove = [&]() -> std::expected<bool, PublishError> {
+        if (::unlink(path.c_str()) == 0) {
+            return true;
+        }
+        return errno == ENOENT ? std::expected<bool, PublishError>(false)
+                               : refused("cannot be removed" + reason(errno));
+    };
+    if (foreign && !S_ISREG(found.st_mode)) {
+        return remove();  // a link, a pipe: no relay's, and nothing that could be locked
+    }
     const Closing old(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (old.descriptor < 0) {
-        return errno == ENOENT ? std::expected<void, PublishError>{}
+        return errno == ENOENT ? std::expected<bool, PublishError>(false)
                                : refused("cannot be opened" + reason(errno));
     }
     if (!lock(old.descriptor)) {
@@ -151,10 +153,17 @@ std::expected<void, PublishError> remove_old(const std::string& path) {
             PublishError{.sentence = "another relay that runs on this machine holds " + path +
                                      "; give each its own server-id" + std::string(remedy)});
     }
-    if (named(old.descriptor, path) && ::unlink(path.c_str()) != 0 && errno != ENOENT) {
-        return refused("cannot be removed" + reason(errno));
+    return named(old.descriptor, path) ? remove() : false;
+}
+
+// Removes what another user than `own` has under the name, as far as remove_old() does. Whose it
+// was; empty when nothing was removed.
+std::string make_way(const std::string& path, uid_t own) {
+    struct stat found{};
+    if (::lstat(path.c_str(), &found) != 0 || found.st_uid == own) {
+        return {};
     }
-    return {};
+    return remove_old(path).value_or(false) ? user_text(found.st_uid) : std::string();
 }
 
 std::string megabytes(std::size_t size_bytes) {
@@ -196,7 +205,11 @@ std::expected<SegmentMemory, std::string> SegmentMemory::shared(const SegmentOpt
     if (!given) {
         return std::unexpected(given.error());
     }
-    remove_strangers(path);
+    struct stat own{};
+    std::string removed_of;
+    if (::fstat(file.descriptor, &own) == 0) {
+        removed_of = make_way(path, own.st_uid);
+    }
     if (const int error = ::posix_fallocate(file.descriptor, 0, static_cast<off_t>(size_bytes));
         error != 0) {
         return std::unexpected("the statistics need " + megabytes(size_bytes) + " in " + directory +
@@ -213,6 +226,7 @@ std::expected<SegmentMemory, std::string> SegmentMemory::shared(const SegmentOpt
                                std::string(remedy));
     }
     SegmentMemory made(static_cast<std::byte*>(memory), size_bytes, file.release(), path);
+    made.removed_of_ = std::move(removed_of);
     if (!lock(made.descriptor_)) {
         return std::unexpected(path + " cannot be locked" + reason(errno) + "; mount a tmpfs on " +
                                directory + std::string(remedy));
@@ -225,6 +239,7 @@ SegmentMemory::SegmentMemory(SegmentMemory&& other) noexcept
       size_bytes_(other.size_bytes_),
       descriptor_(std::exchange(other.descriptor_, -1)),
       path_(std::move(other.path_)),
+      removed_of_(std::move(other.removed_of_)),
       published_(std::exchange(other.published_, false)) {}
 
 SegmentMemory::~SegmentMemory() {
@@ -257,8 +272,8 @@ std::expected<void, PublishError> SegmentMemory::publish() {
                                                             reason(errno) + "; is /proc mounted?" +
                                                             std::string(remedy)});
         }
-        if (auto removed = remove_old(path_); !removed) {
-            return removed;
+        if (const auto removed = remove_old(path_); !removed) {
+            return std::unexpected(removed.error());
         }
     }
     return std::unexpected(PublishError{

@@ -35,9 +35,9 @@ class SegmentMemory {
     // Zero pages that cost nothing until they are touched.
     [[nodiscard]] static SegmentMemory anonymous(std::size_t size_bytes);
     // A file without a name, mode 0640, with all of its memory taken from the system now: a full
-    // /dev/shm shows here and not as SIGBUS later. A stranger's file under the name is removed
-    // where that is permitted, for the process may give up the right to later. The error is a
-    // sentence with a remedy.
+    // /dev/shm shows here and not as SIGBUS later. What is under the name and belongs to somebody
+    // else than `user` is removed where that is permitted and no live relay holds its lock, for the
+    // process may give up the right to later. The error is a sentence with a remedy.
     [[nodiscard]] static std::expected<SegmentMemory, std::string> shared(
         const SegmentOptions& options, std::size_t size_bytes);
 
@@ -47,14 +47,16 @@ class SegmentMemory {
     ~SegmentMemory();
 
     // Gives the file its name, in place of what a dead relay left under it. Refuses when a live one
-    // holds it, or when what is there is another user's and cannot be removed (/dev/shm is sticky:
-    // only root may). Does nothing for anonymous memory.
+    // holds it, or when what is there is another user's and either locked or not to be removed
+    // (/dev/shm is sticky: only root may). Does nothing for anonymous memory.
     [[nodiscard]] std::expected<void, PublishError> publish();
 
     [[nodiscard]] std::byte* data() const { return data_; }
     [[nodiscard]] std::size_t size_bytes() const { return size_bytes_; }
     // Empty for anonymous memory.
     [[nodiscard]] const std::string& path() const { return path_; }
+    // Whose file shared() removed: "user foo (uid 1001)". Empty: none.
+    [[nodiscard]] const std::string& removed_of() const { return removed_of_; }
 
   private:
     SegmentMemory(std::byte* data, std::size_t size_bytes, int descriptor, std::string path)
@@ -64,6 +66,7 @@ class SegmentMemory {
     std::size_t size_bytes_;
     int descriptor_;
     std::string path_;
+    std::string removed_of_;
     bool published_{false};
 };
 

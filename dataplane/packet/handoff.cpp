@@ -373,11 +373,20 @@ Handoffs::Next Handoffs::replay(Handoff& handoff) {
 }
 
 Handoffs::Next Handoffs::give_up(Handoff& handoff) {
-    for (Leg* leg : handoff.legs) {
-        if (leg != nullptr) {
-            legs_.release(*leg);
-            legs_.end_acknowledgement_hold(*leg);
-            leg->handoff = nullptr;
+    for (const std::size_t index : both_legs) {
+        Leg* leg = handoff.legs[index];
+        if (leg == nullptr) {
+            continue;
+        }
+        legs_.release(*leg);
+        legs_.end_acknowledgement_hold(*leg);
+        leg->handoff = nullptr;
+        // Facts find a leg even for a connection that is over. It may be that of the next one on
+        // the tuple, and stays free for that, with the copies of what was given to the kernel.
+        if (handoff.reason == StreamReason::not_established &&
+            !context_.host.key_of(handoff.socket(index), {})) {
+            legs_.touch(*leg);
+        } else {
             legs_.pin(*leg, handoff.pair_slot);
         }
     }
@@ -415,9 +424,10 @@ std::optional<StreamReason> Handoffs::find_legs(Handoff& handoff) {
         const int socket = handoff.socket(index);
         auto key = context_.host.key_of(socket, handoff.request.facts[index]);
         Leg* leg = key ? legs_.find(*key) : nullptr;
-        if (leg == nullptr) {
-            key =
-                context_.host.key_of(socket, {});  // without facts it tells whether it still lives
+        if (leg == nullptr || leg->handoff != nullptr || leg->pair_slot != no_pair) {
+            // Nobody's so far, or another pair's: perhaps of a later connection on the tuple.
+            // Without facts it tells whether this one still lives.
+            key = context_.host.key_of(socket, {});
         }
         if (!key) {
             missing = StreamReason::not_established;

@@ -63,6 +63,14 @@ struct SocketSnapshot {
     std::uint64_t received_bytes{0};
 };
 
+// The addresses that the control plane told with a pair; only where own_port ≠ 0.
+[[nodiscard]] inline FlowKey key_told_by(const abi::LegFacts& facts) {
+    return {.peer_address = facts.peer_address,
+            .own_address = facts.own_address,
+            .peer_port = facts.peer_port,
+            .own_port = facts.own_port};
+}
+
 using LinkAddress = std::array<std::uint8_t, 6>;
 
 // The world of the slow path. Its functions never block.
@@ -79,6 +87,8 @@ class SlowPathHost {
                         std::span<const std::byte> frame) = 0;
 
     // ---- Sockets (connected, nonblocking)
+    // From the facts where they tell the addresses (own_port ≠ 0), even of a connection that is
+    // over; else from the kernel, and an error when it is over.
     [[nodiscard]] virtual std::expected<FlowKey, int> key_of(int socket,
                                                              const abi::LegFacts& facts) = 0;
     [[nodiscard]] virtual std::size_t unread_bytes(int socket) = 0;          // SIOCINQ

@@ -124,10 +124,7 @@ void count_numbers(const tcp_info& info, const packet::SocketOrigin& origin,
 
 std::expected<packet::FlowKey, int> key_of(int socket, const abi::LegFacts& facts) {
     if (facts.own_port != 0) {
-        return packet::FlowKey{.peer_address = facts.peer_address,
-                               .own_address = facts.own_address,
-                               .peer_port = facts.peer_port,
-                               .own_port = facts.own_port};
+        return packet::key_told_by(facts);
     }
     sockaddr_storage peer;  // written by the kernel
     sockaddr_storage own;

@@ -1,5 +1,5 @@
 // The socket calls of a hand-off (packet::SlowPathHost): what a connection is, what the kernel
-// still holds of it, its state under TCP_REPAIR, and its silent end. Each function is as few system
+// still holds of it, its state, and its silent end under TCP_REPAIR. Each function is as few system
 // calls as the kernel allows; README.md has what they cost. Connected, nonblocking TCP sockets
 // only, whose listener had SO_OOBINLINE: at TCP's urgent mark SIOCINQ counts 0 whatever waits
 // behind it, and a hand-off would lose that. An urgent byte that is data like any other has no

@@ -191,17 +191,36 @@ class SegmentOfAStranger : public Segment {
         EXPECT_EQ(::chown(path().c_str(), stranger, stranger), 0);
         return statistics;
     }
-    // What publish() says to a relay of that user.
-    [[nodiscard]] std::string refusal_as(uid_t user) const {
+    // What a relay left that ended without a word: the same without a lock.
+    void left_by(uid_t owner) const {
+        {
+            const Statistics dead = published();
+            std::filesystem::copy_file(path(), path("copy"));
+        }
+        ASSERT_EQ(::chown(path("copy").c_str(), owner, owner), 0);
+        ASSERT_EQ(::chmod(path("copy").c_str(), 0640), 0);
+        std::filesystem::rename(path("copy"), path());
+    }
+    // What a relay of root that becomes `nobody` asks for.
+    [[nodiscard]] SegmentOptions for_nobody() const {
+        SegmentOptions given = options();
+        given.user = "nobody";
+        return given;
+    }
+    // What publish() says to a relay of that user, or to one of root that becomes it.
+    [[nodiscard]] std::string refusal_as(uid_t user) const { return refusal_as(user, options()); }
+    [[nodiscard]] std::string refusal_as(uid_t user, const SegmentOptions& given) const {
         std::array<int, 2> answer{};
         EXPECT_EQ(::pipe(answer.data()), 0);
         const pid_t child = ::fork();
         if (child == 0) {
             std::string said = "no statistics";
-            if (::setresuid(user, user, user) == 0) {
-                auto statistics = Statistics::shared({}, options());
-                const auto named =
-                    statistics ? statistics->publish() : std::unexpected(PublishError{});
+            const auto become = [user] { return ::setresuid(user, user, user) == 0; };
+            if (given.user || become()) {
+                auto statistics = Statistics::shared({}, given);
+                const auto named = statistics && (!given.user || become())
+                                       ? statistics->publish()
+                                       : std::unexpected(PublishError{});
                 said = named ? "published"
                              : (named.error().by_another_user ? "runs on: " : "ends: ") +
                                    named.error().sentence;
@@ -236,19 +255,72 @@ TEST_F(SegmentOfAStranger, IsNotBelievedUnlessItIsNamed) {
     EXPECT_EQ(link.error().kind, SegmentError::Kind::not_a_segment);
 }
 
-TEST_F(SegmentOfAStranger, IsRemovedByARelayOfRoot) {
-    const Statistics squatter = of_stranger();
+TEST_F(SegmentOfAStranger, IsRemovedByARelayOfRootWhereNobodyHoldsIt) {
+    left_by(stranger);
     const std::uint64_t squatters = snapshot().instance_id;
     const Statistics relay = published();
+    EXPECT_EQ(relay.memory().removed_of(), "uid 64001");
     const auto read = SegmentReader(path(), Owners::relays).read();
     ASSERT_TRUE(read) << read.error().text;
     EXPECT_EQ(read->owner_uid, 0U);
     EXPECT_NE(read->instance_id, squatters);
 }
 
+TEST_F(SegmentOfAStranger, ThatCannotBeLockedIsRemovedByARelayOfRoot) {
+    ASSERT_EQ(::symlink("/etc/passwd", path().c_str()), 0);
+    ASSERT_EQ(::lchown(path().c_str(), stranger, stranger), 0);
+    EXPECT_EQ(published().memory().removed_of(), "uid 64001");
+    ASSERT_EQ(::mkfifo(path().c_str(), 0600), 0);
+    ASSERT_EQ(::chown(path().c_str(), stranger, stranger), 0);
+    EXPECT_EQ(published().memory().removed_of(), "uid 64001");
+}
+
+// A relay whose user readers do not believe lives all the same.
+TEST_F(SegmentOfAStranger, ThatLivesKeepsItsNameAndRootRunsOn) {
+    const Statistics live = of_stranger();
+    const std::uint64_t instance = snapshot().instance_id;
+    auto second = Statistics::shared({}, options());
+    ASSERT_TRUE(second) << second.error();
+    EXPECT_EQ(second->memory().removed_of(), "");
+    const auto named = second->publish();
+    ASSERT_FALSE(named);
+    EXPECT_TRUE(named.error().by_another_user);
+    EXPECT_TRUE(named.error().sentence.starts_with(path() + " belongs to uid 64001 and is in use"))
+        << named.error().sentence;
+    EXPECT_NE(named.error().sentence.find("another server-id"), std::string::npos);
+    EXPECT_EQ(snapshot().instance_id, instance);
+}
+
+TEST_F(SegmentOfAStranger, ThatIsALiveRelayOfThePacketUserKeepsItsName) {
+    auto live = Statistics::shared({}, for_nobody());
+    ASSERT_TRUE(live) << live.error();
+    ASSERT_TRUE(live->publish());
+    const std::uint64_t instance = snapshot().instance_id;
+    const std::string said = refusal_as(::getpwnam("nobody")->pw_uid, for_nobody());
+    EXPECT_TRUE(said.starts_with("ends: another relay")) << said;
+    EXPECT_EQ(snapshot().instance_id, instance);
+}
+
+// Once it has become that user, a relay could neither open nor remove what these left.
+TEST_F(SegmentOfAStranger, ThatIsDeadMakesWayForARelayThatBecomesThePacketUser) {
+    const uid_t nobody = ::getpwnam("nobody")->pw_uid;
+    for (const uid_t dead : {uid_t{0}, stranger, nobody}) {
+        left_by(dead);
+        EXPECT_EQ(refusal_as(nobody, for_nobody()), "published") << dead;
+        ASSERT_FALSE(std::filesystem::exists(path())) << "the relay's own, gone with it";
+    }
+}
+
+TEST_F(SegmentOfAStranger, ThatIsRootsLiveRelayIsNotRemovedByOneThatBecomesThePacketUser) {
+    const Statistics live = published();
+    const std::uint64_t instance = snapshot().instance_id;
+    const std::string said = refusal_as(::getpwnam("nobody")->pw_uid, for_nobody());
+    EXPECT_TRUE(said.starts_with("runs on: " + path() + " belongs to user root (uid 0)")) << said;
+    EXPECT_EQ(snapshot().instance_id, instance);
+}
+
 TEST_F(SegmentOfAStranger, IsWhatARelayGivesToTheUserThatItBecomes) {
-    SegmentOptions given = options();
-    given.user = "nobody";
+    SegmentOptions given = for_nobody();
     given.group = "daemon";
     auto statistics = Statistics::shared({}, given);
     ASSERT_TRUE(statistics) << statistics.error();

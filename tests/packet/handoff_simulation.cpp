@@ -66,6 +66,15 @@ void World::control_turn() {
     }
 }
 
+// As the control plane learned them when it accepted.
+abi::LegFacts World::facts_of(int descriptor) {
+    const KernelSocket& socket = kernel_.socket(descriptor);
+    return {.peer_address = socket.peer.address,
+            .own_address = socket.own.address,
+            .peer_port = socket.peer.port,
+            .own_port = socket.own.port};
+}
+
 void World::accept_client(int descriptor) {
     KernelSocket& socket = kernel_.socket(descriptor);
     const auto unread = socket.tcp.unread();
@@ -90,7 +99,8 @@ void World::accept_client(int descriptor) {
     }
     const std::size_t read_bytes = message_bytes + request.left_over_to_visitor.size();
     socket.tcp.take(read_bytes, now_);
-    if (scenario_.tells_read_bytes) {
+    if (scenario_.tells_facts) {
+        request.facts = {facts_of(visitor_socket_), facts_of(descriptor)};
         request.facts[client].read_bytes = read_bytes;
     }
     arm_kernel(descriptor);

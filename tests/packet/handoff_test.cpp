@@ -486,6 +486,86 @@ TEST_F(SlowPathTest, AnEndedSocketHasNoKeyAndIsNotSpliced) {
     EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::not_established));
 }
 
+// ---- A visitor whose connection is over connects again from the same port. Facts tell the tuple
+// of both connections, and the first one's pair is opened when the second one has the leg.
+
+class TupleInUseAgain : public SlowPathTest {
+  protected:
+    static constexpr int ended_socket = 12;  // the visitor's first connection
+    static constexpr int spare_client_socket = 13;
+    static constexpr std::uint32_t other_slot = pair_slot + 1;
+
+    TupleInUseAgain() {
+        host.sockets[ended_socket] = {.key = visitor_key, .gone = true};
+        host.sockets[ended_socket].snapshot.established = false;
+        FlowKey spare_key = client_key;
+        ++spare_key.peer_port;
+        host.sockets[spare_client_socket] = {.key = spare_key,
+                                             .snapshot = snapshot(to_client_next, client_next)};
+        make_legs();
+        wire_in(frame(segment_from_peer(spare_key), client_next, to_client_next, "", tcp_ack, {}),
+                1);
+    }
+    static abi::LegFacts facts_of(const FlowKey& key) {
+        return {.peer_address = key.peer_address,
+                .own_address = key.own_address,
+                .peer_port = key.peer_port,
+                .own_port = key.own_port};
+    }
+    void open_with_facts(std::uint32_t slot, int visitor, int client) {
+        host.expected_slots = {pair_slot, other_slot};
+        abi::PairRequest request{.visitor_socket = visitor,
+                                 .client_socket = client,
+                                 .left_over_to_visitor = {},
+                                 .left_over_to_client = {},
+                                 .tunnel_index = 1};
+        request.facts = {facts_of(host.sockets[visitor].key), facts_of(host.sockets[client].key)};
+        slow->open_pair(slot, pair_generation, std::move(request), now);
+    }
+    void open_ended() { open_with_facts(other_slot, ended_socket, spare_client_socket); }
+    void open_live() { open_with_facts(pair_slot, visitor_socket, client_socket); }
+};
+
+TEST_F(TupleInUseAgain, TheLegStaysFreeForTheLiveConnectionWithTheCopies) {
+    wire_in(from_visitor(visitor_next, "held"));
+    host.kernel.clear();
+    open_ended();
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::not_established));
+    EXPECT_THAT(payloads(host.kernel), ElementsAre("held"));
+    open_live();  // and the kernel's state says that it has not got them yet
+    EXPECT_EQ(count(Counter::handoffs_total), 1U);
+    EXPECT_THAT(payloads(host.replayed), ElementsAre("held"));
+    slow->stream_ended(other_slot);
+    EXPECT_TRUE(table->find(visitor_key));
+    pass_time(options.linger_ns + second_ns);
+    EXPECT_EQ(count(Counter::legs_tracked), 0U) << "the pair's own client was pinned";
+}
+
+TEST_F(TupleInUseAgain, AHandOffUnderWayGoesOn) {
+    host.sockets[visitor_socket].unacknowledged = 1;
+    open_live();
+    open_ended();
+    EXPECT_THAT(host.to_stream_reasons, ElementsAre(StreamReason::not_established));
+    EXPECT_EQ(count(Counter::handoffs_under_way), 1U);
+    host.sockets[visitor_socket].unacknowledged = 0;
+    pass_time(6 * millisecond_ns);
+    EXPECT_EQ(count(Counter::handoffs_total), 1U);
+}
+
+// Else the end of the dead pair would have the live one's frames held anew.
+TEST_F(TupleInUseAgain, APairOfTheStreamEngineKeepsItsLeg) {
+    host.sockets[client_socket].snapshot.sack = false;
+    open_live();
+    open_ended();
+    EXPECT_THAT(host.to_stream_reasons,
+                ElementsAre(StreamReason::sack_differs, StreamReason::not_established));
+    slow->stream_ended(other_slot);
+    pass_time(Legs::idle_limit_ns + second_ns);
+    host.kernel.clear();
+    wire_in(from_visitor(visitor_next, "more"));
+    EXPECT_THAT(payloads(host.kernel), ElementsAre("more"));
+}
+
 TEST_F(SlowPathTest, AResetDuringTheDrainGivesUpAndReachesTheKernelLast) {
     make_legs();
     host.sockets[visitor_socket].unacknowledged = 1;

@@ -171,7 +171,7 @@ Scenario draw_scenario(Chance& chance) {
     scenario.control_lag = chance.one_of<Nanoseconds>({0, 10'000, 500'000, 5'000'000});
     scenario.client_delay = chance.one_of<Nanoseconds>({0, 100'000, 10'000'000, 100'000'000});
     scenario.reads_behind_accept = chance.percent(10);
-    scenario.tells_read_bytes = chance.percent(80);
+    scenario.tells_facts = chance.percent(80);
     scenario.short_moves_percent = chance.percent(20) ? 50 : 0;
     scenario.kernel_loss_mille = chance.percent(10) ? 50 : 0;
     scenario.replay_loss_mille = chance.percent(10) ? 100 : 0;

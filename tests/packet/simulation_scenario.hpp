@@ -57,7 +57,7 @@ struct Scenario {
     Nanoseconds client_delay{0};
     bool client_comes{true};
     bool reads_behind_accept{false};
-    bool tells_read_bytes{true};
+    bool tells_facts{true};
     // Refusals
     int failed_snapshot{-1};  // leg
     bool unsupported_options{false};

@@ -356,7 +356,10 @@ bool World::replay(std::uint32_t worker_index, std::uint8_t port_index,
     return true;
 }
 
-std::expected<FlowKey, int> World::key_of(int socket, const abi::LegFacts& /*facts*/) {
+std::expected<FlowKey, int> World::key_of(int socket, const abi::LegFacts& facts) {
+    if (facts.own_port != 0) {
+        return key_told_by(facts);
+    }
     const KernelSocket& known = kernel_.socket(socket);
     if (known.dead()) {
         return std::unexpected(ENOTCONN);

@@ -137,6 +137,7 @@ class World final : private SlowPathHost, private KernelOutput {
     void plan_slow_tick();
     void control_turn();
     void accept_client(int descriptor);
+    [[nodiscard]] abi::LegFacts facts_of(int descriptor);
     void stream_turn();
     void finish_stream(bool reset);
     void command(std::uint64_t which);

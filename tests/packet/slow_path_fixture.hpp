@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <deque>
 #include <map>
@@ -53,7 +54,7 @@ struct FakeSocket {
     std::size_t unacknowledged{0};
     SocketSnapshot snapshot;
     std::optional<SocketOrigin> origin{};  // given with the latest snapshot
-    bool gone{false};                      // key_of fails
+    bool gone{false};                      // key_of fails, where no facts tell it
     bool fails_snapshot{false};
     bool closed{false};
     // What arrives just behind each reading of rcv_nxt.
@@ -78,7 +79,10 @@ class FakeHost final : public SlowPathHost {
         replayed.push_back({port_index, {frame.begin(), frame.end()}});
         return true;
     }
-    std::expected<FlowKey, int> key_of(int socket, const abi::LegFacts& /*facts*/) override {
+    std::expected<FlowKey, int> key_of(int socket, const abi::LegFacts& facts) override {
+        if (facts.own_port != 0) {
+            return key_told_by(facts);
+        }
         return sockets[socket].gone ? std::expected<FlowKey, int>(std::unexpected(ENOTCONN))
                                     : sockets[socket].key;
     }
@@ -124,12 +128,13 @@ class FakeHost final : public SlowPathHost {
     void spliced() override { calls.push_back("spliced"); }
     void to_stream(std::uint32_t slot, abi::PairRequest&& request,
                    abi::StreamReason reason) override {
-        EXPECT_EQ(slot, pair_slot);
+        EXPECT_NE(std::ranges::find(expected_slots, slot), expected_slots.end());
         to_stream_requests.push_back(std::move(request));
         to_stream_reasons.push_back(reason);
     }
     void ended(const abi::PairEnded& event) override { ends.push_back(event); }
 
+    std::vector<std::uint32_t> expected_slots{pair_slot};  // of pairs for the stream engine
     std::map<int, FakeSocket> sockets;
     std::vector<SentFrame> kernel, wire, replayed;
     std::vector<std::uint32_t> replay_workers;
