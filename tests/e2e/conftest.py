@@ -57,7 +57,8 @@ def pytest_report_header(config):
 def pytest_generate_tests(metafunc):
     if "driver" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--driver")
-        if metafunc.definition.get_closest_marker("driverless"):
+        driverless = metafunc.definition.get_closest_marker("driverless")
+        if driverless and not (driverless.kwargs.get("cabled") and chosen in site.CABLED_DRIVERS):
             names = ("auto",)
         else:
             names = DRIVERS if chosen == "both" else (chosen,)
@@ -227,6 +228,9 @@ def start_relay(server_program, driver, relays, network):  # pylint: disable=unu
     """start_relay("--secret", "abc", ...): a ready relay; check_stop=False where the test ends it itself."""
 
     def start(*arguments, check_stop=True, **keywords):
+        # A busy machine's round trips may look long and unlike; tests of that rule name the path.
+        if site.packets() and "--packet-path" not in arguments:
+            arguments += ("--packet-path", "splice")
         relay = programs.Relay(server_program, site.current.free_slot(), arguments, **keywords)
         relay.check_stop = check_stop
         relays.append(relay)
@@ -243,7 +247,6 @@ def start_sides(request, driver, server_program, relays, network):  # pylint: di
         wired = visitor_wire is not None or client_wire is not None
         program = request.getfixturevalue("wire_program") if wired else None
         between = site.current.keep(sides.Sides(driver, program, visitor_wire, client_wire, mtus))
-        # A busy machine's round trips may look long and unlike; tests of that rule name the path.
         if between.packets and "--packet-path" not in arguments:
             arguments += ("--packet-path", "splice")
         if "--bind-addr" not in arguments:

@@ -16,7 +16,7 @@ from harness import metrics, programs, traffic
 MONITORING = pathlib.Path(__file__).resolve().parents[2] / "deploy/monitoring"
 MIB = 1 << 20
 
-pytestmark = [pytest.mark.driverless]
+pytestmark = [pytest.mark.driverless(cabled=True)]
 
 
 @pytest.fixture
