@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(config, items):
                 reason = "for the packet engine: --driver packet"
         elif chosen in site.CABLED_DRIVERS and stream_only:
             reason = f"stream engine only: {stream_only.args[0]}"
-        elif chosen in site.CABLED_DRIVERS and "start_relay" not in item.fixturenames:
+        elif chosen in site.CABLED_DRIVERS and not {"start_relay", "slot"} & set(item.fixturenames):
             reason = "runs no relay of ours by the suite's driver"
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
@@ -221,6 +221,12 @@ def cleanup(relays):  # pylint: disable=unused-argument
     """Closes what a test registers, last first, and before the relays stop."""
     with contextlib.ExitStack() as stack:
         yield stack
+
+
+@pytest.fixture
+def slot(driver, network):  # pylint: disable=unused-argument
+    """Where a relay of the suite's driver may stand and what its engine needs, for a test that starts it by itself."""
+    return site.current.free_slot()
 
 
 @pytest.fixture

@@ -298,7 +298,7 @@ def test_bandwidth_limit(start_sides, open_sided, driver, tmp_path, mbit, direct
     file = tmp_path / "bore.toml"
     file.write_text("tunnel_bandwidth_mbit = 0\n")
     sides, relay = start_sides("--config", file, mtus=(mtu, mtu))
-    limit_is_held(file, relay, lambda: open_sided(sides, relay), mbit, direction, lambda: await_spliced(sides, relay, 2))
+    limit_is_held(file, relay, lambda: open_sided(sides, relay), mbit, direction)
     expect_spliced(sides, relay, 2)
 
 
