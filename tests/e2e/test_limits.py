@@ -299,7 +299,7 @@ def mbit_per_second(sender, receiver, seconds=3, start=None):
 
 def limit_is_held(file, relay, open_tunnel, mbit, direction):
     """Over 3 s a tunnel moves its limit within 5 %; `file`: configuration of the relay, which has none so far.
-    Skips where a tunnel without a limit moves so little that there is nothing to hold back."""
+    Skips where a tunnel without a limit moves so little that there is nothing to hold back. Gives the pairs it took."""
     def measure():
         visitor, client = open_tunnel().pair()
         return mbit_per_second(*((client, visitor) if direction == "to_visitor" else (visitor, client)))
@@ -310,9 +310,16 @@ def limit_is_held(file, relay, open_tunnel, mbit, direction):
     file.write_text(f"tunnel_bandwidth_mbit = {mbit}\n")
     relay.signal(signal.SIGHUP)
     relay.wait_for_log("configuration reloaded")
-    moved = measure()
-    print(f"{moved:.2f} Mbit/s, {free:.0f} without a limit")
-    assert 0.95 * mbit <= moved <= 1.05 * mbit, f"{moved:.2f} Mbit/s instead of {mbit}, {free:.0f} without a limit"
+    moved = [measure()]
+    if moved[0] < 0.95 * mbit:
+        # A relay that a busy machine lets stand still for longer than the limit's queue lasts loses time, and
+        # what a sender then takes for the path's rate it keeps for a while: most of three tries say what is held.
+        moved = sorted((*moved, measure(), measure()))
+    print(f"{', '.join(f'{one:.2f}' for one in moved)} Mbit/s, {free:.0f} without a limit")
+    said = f"{moved} Mbit/s instead of {mbit}, {free:.0f} without a limit"
+    assert moved[len(moved) // 2] >= 0.95 * mbit, said
+    assert moved[-1] <= 1.05 * mbit, said
+    return 1 + len(moved)
 
 
 @pytest.mark.alone
@@ -323,13 +330,13 @@ def test_bandwidth_limit(start_relay, open_tunnel, tmp_path, mbit, direction):
         site.widen_cable()
     file = tmp_path / "bore.toml"
     file.write_text("tunnel_bandwidth_mbit = 0\n")
-    relay = start_relay("--config", file)
+    relay = start_relay("--config", file, prepare=programs.go_first)
     limit_is_held(file, relay, lambda: open_tunnel(relay), mbit, direction)
 
 
 @pytest.mark.alone
 def test_bandwidth_limit_is_shared_by_the_tunnels_pairs_and_apart_by_direction(start_relay, open_tunnel):
-    relay = start_relay("--tunnel-bandwidth-mbit", "80")
+    relay = start_relay("--tunnel-bandwidth-mbit", "80", prepare=programs.go_first)
     tunnel = open_tunnel(relay)
     pairs = [tunnel.pair() for _ in range(6)]
     start = time.monotonic() + 0.5

@@ -297,9 +297,9 @@ def test_bandwidth_limit(start_sides, open_sided, driver, tmp_path, mbit, direct
     mtu = site.WIDE_MTU if mbit == 1000 and site.takes_wide_frames(driver) else 1500
     file = tmp_path / "bore.toml"
     file.write_text("tunnel_bandwidth_mbit = 0\n")
-    sides, relay = start_sides("--config", file, mtus=(mtu, mtu))
-    limit_is_held(file, relay, lambda: open_sided(sides, relay), mbit, direction)
-    expect_spliced(sides, relay, 2)
+    sides, relay = start_sides("--config", file, mtus=(mtu, mtu), prepare=programs.go_first)
+    pairs = limit_is_held(file, relay, lambda: open_sided(sides, relay), mbit, direction)
+    expect_spliced(sides, relay, pairs)
 
 
 @pytest.mark.packet_smoke
