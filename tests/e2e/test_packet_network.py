@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import frames, netns, protocol, traffic
+from harness import frames, netns, protocol, site, traffic
 from harness.splicing import await_spliced, expect_spliced, expect_streamed, stream_reasons
 
 pytestmark = [pytest.mark.packet, pytest.mark.alone]
@@ -207,6 +207,18 @@ def test_mtu_of_a_cable(start_sides, open_sided, keep, mtus, family):
     legs = keep(*open_sided(sides, relay, family).pair())
     both_ways(legs, 32 * MIB)
     expect_spliced(sides, relay, 1)
+
+
+@pytest.mark.packet_smoke
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_widest_frames_that_a_port_takes(start_sides, open_sided, keep, driver, family):
+    mtu = site.wide_mtu(driver)
+    sides, relay = start_sides(mtus=(mtu, mtu))
+    legs = keep(*open_sided(sides, relay, family).pair())
+    both_ways(legs, 32 * MIB)
+    expect_spliced(sides, relay, 1)
+    assert legs[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) > mtu - 100, "frames were not wide"
 
 
 @pytest.mark.limit(60)

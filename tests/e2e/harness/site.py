@@ -16,17 +16,17 @@ PACKET_PORTS = {"packet": "af_packet", "packet-xdp": "af_xdp"}
 CABLED_DRIVERS = (*PACKET_PORTS, "veth")
 # A relay of these tests is one of many: little memory, and no core of its own to spin on.
 PACKET_FRUGAL = ("--packet-idle", "sleep", "--packet-memory-mib", "128")
-WIDE_MTU = 9000
+MOST_OF_XDP = 1770  # what an XDP socket's buffers of 2 KiB hold, and the relay takes
+
+
+def wide_mtu(driver):
+    """Of a cable that is to carry many bytes per second: what its ends can do here is frames per second."""
+    return MOST_OF_XDP if PACKET_PORTS.get(driver) == "af_xdp" else 9000
 
 
 def frugal(mtu=1500):
     """PACKET_FRUGAL for frames of this size; a pool of buffers of 16 KiB takes some 240 MiB."""
-    return PACKET_FRUGAL if mtu <= 1500 else (*PACKET_FRUGAL[:-1], "512")
-
-
-def takes_wide_frames(driver):
-    """An XDP socket's buffers hold 1,990 bytes."""
-    return PACKET_PORTS.get(driver) != "af_xdp"
+    return PACKET_FRUGAL if mtu <= MOST_OF_XDP else (*PACKET_FRUGAL[:-1], "512")
 
 
 def stream_driver(driver):
@@ -122,13 +122,14 @@ class CabledSlot(Slot):
             self.arguments = ("--stream-driver", "io_uring")
 
     def widen(self):
-        """Frames of WIDE_MTU, for bytes per second that ordinary ones do not reach here; before a relay starts."""
+        """Frames of wide_mtu(), before a relay starts."""
+        mtu = wide_mtu(self._driver)
         here = netns.Namespace(fresh=False)
-        here.ip(f"link set {self._wire} mtu {WIDE_MTU}")
+        here.ip(f"link set {self._wire} mtu {mtu}")
         here.close()
-        self.namespace.ip(f"link set nic0 mtu {WIDE_MTU}")
+        self.namespace.ip(f"link set nic0 mtu {mtu}")
         if self._driver in PACKET_PORTS:
-            self.arguments = (*self.arguments[:-len(PACKET_FRUGAL)], *frugal(WIDE_MTU))
+            self.arguments = (*self.arguments[:-len(PACKET_FRUGAL)], *frugal(mtu))
 
     def close(self):
         self.namespace.close()
@@ -162,8 +163,7 @@ class Cabled(Place):
         return f"10.99.{network}.{number}"
 
     def widen_cable(self):
-        if takes_wide_frames(self._driver):
-            self._slot(0).widen()
+        self._slot(0).widen()
 
     def _slot(self, number):
         while len(self._slots) <= number:
@@ -228,7 +228,7 @@ def acknowledging():
 
 
 def widen_cable():
-    """The cable of the relay that starts next carries wide frames, where its port takes them."""
+    """The cable of the relay that starts first carries wide frames."""
     current.widen_cable()
 
 
