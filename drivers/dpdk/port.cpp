@@ -30,8 +30,10 @@ using packet::max_burst;
 using packet::ReceivedChecksum;
 
 constexpr std::uint16_t standard_mtu_bytes = 1'500;
-// A chunk of an XDP socket's memory is at most a page, with the mbuf and both headrooms in it.
-constexpr std::uint16_t max_af_xdp_mtu_bytes = 1'990;
+// A chunk of an XDP socket's memory is at most a page, with the mbuf and both headrooms in it. So a
+// buffer has 2,048 bytes, and of these the kernel keeps XDP_PACKET_HEADROOM (256) and drops what
+// does not fit into the rest: Ethernet header, two VLAN tags, and this.
+constexpr std::uint16_t max_af_xdp_mtu_bytes = 2'048 - 256 - 14 - 8;
 
 rte_mbuf* mbuf_of(const Frame& frame) {
     return static_cast<rte_mbuf*>(frame.buffer);

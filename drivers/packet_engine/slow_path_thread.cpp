@@ -58,7 +58,6 @@ SlowPathThread::SlowPathThread(const SlowPathContext& context)
       slow_path_(*this, context.table, counters_, context.statistics.slow_path_histograms(),
                  context.statistics.slow_path_rows(), context.options),
       buffer_(max_frame_bytes),
-      links_(context.ports.size()),
       epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
     BORE_CHECK(epoll_ >= 0, "no descriptor for the slow path's epoll");
     const auto watch = [this](int descriptor) {
@@ -70,6 +69,7 @@ SlowPathThread::SlowPathThread(const SlowPathContext& context)
     };
     watch(context.wake.descriptor());
     for (const EnginePort& port : context.ports) {
+        links_.push_back(port.port->link());
         if (port.exception) {
             watch(port.exception->descriptor());
         }

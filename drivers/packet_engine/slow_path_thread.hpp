@@ -81,7 +81,7 @@ class SlowPathThread final : private packet::SlowPathHost {
     packet::SlowPath slow_path_;
     std::deque<SlowPathEvent> waiting_events_;  // those that found the ring full
     std::vector<std::byte> buffer_;             // one frame from the kernel
-    std::vector<packet::LinkState> links_;      // by port
+    std::vector<packet::LinkState> links_;      // by port, as last looked at
     int epoll_;
     NeighbourWatch neighbours_;
     base::Nanoseconds ports_due_at_{0};

@@ -63,6 +63,8 @@ TEST_F(Refusal, LargerMtuThanTheInterface) {
                  {"mtu of 1501", "1500", "ip link set m0 mtu 1501"});
     ASSERT_TRUE(run("ip link set m0 mtu 9000"));
     expect_parts(refusal({.device = "af_xdp:m0"}), {"mtu of 9000", "af_packet:m0"});
+    ASSERT_TRUE(run("ip link set m0 mtu 1771"));
+    expect_parts(refusal({.device = "af_xdp:m0"}), {"mtu of 1771", "1770"});
     run("ip link del m0");
 }
 

@@ -57,7 +57,8 @@ def pytest_report_header(config):
 def pytest_generate_tests(metafunc):
     if "driver" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--driver")
-        if metafunc.definition.get_closest_marker("driverless"):
+        driverless = metafunc.definition.get_closest_marker("driverless")
+        if driverless and not (driverless.kwargs.get("cabled") and chosen in site.CABLED_DRIVERS):
             names = ("auto",)
         else:
             names = DRIVERS if chosen == "both" else (chosen,)
@@ -78,7 +79,7 @@ def pytest_collection_modifyitems(config, items):
                 reason = "for the packet engine: --driver packet"
         elif chosen in site.CABLED_DRIVERS and stream_only:
             reason = f"stream engine only: {stream_only.args[0]}"
-        elif chosen in site.CABLED_DRIVERS and "start_relay" not in item.fixturenames:
+        elif chosen in site.CABLED_DRIVERS and not {"start_relay", "slot"} & set(item.fixturenames):
             reason = "runs no relay of ours by the suite's driver"
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
@@ -223,10 +224,19 @@ def cleanup(relays):  # pylint: disable=unused-argument
 
 
 @pytest.fixture
+def slot(driver, network):  # pylint: disable=unused-argument
+    """Where a relay of the suite's driver may stand and what its engine needs, for a test that starts it by itself."""
+    return site.current.free_slot()
+
+
+@pytest.fixture
 def start_relay(server_program, driver, relays, network):  # pylint: disable=unused-argument
     """start_relay("--secret", "abc", ...): a ready relay; check_stop=False where the test ends it itself."""
 
     def start(*arguments, check_stop=True, **keywords):
+        # A busy machine's round trips may look long and unlike; tests of that rule name the path.
+        if site.packets() and "--packet-path" not in arguments:
+            arguments += ("--packet-path", "splice")
         relay = programs.Relay(server_program, site.current.free_slot(), arguments, **keywords)
         relay.check_stop = check_stop
         relays.append(relay)
@@ -243,7 +253,6 @@ def start_sides(request, driver, server_program, relays, network):  # pylint: di
         wired = visitor_wire is not None or client_wire is not None
         program = request.getfixturevalue("wire_program") if wired else None
         between = site.current.keep(sides.Sides(driver, program, visitor_wire, client_wire, mtus))
-        # A busy machine's round trips may look long and unlike; tests of that rule name the path.
         if between.packets and "--packet-path" not in arguments:
             arguments += ("--packet-path", "splice")
         if "--bind-addr" not in arguments:

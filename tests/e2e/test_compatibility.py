@@ -344,10 +344,9 @@ def test_ids_of_visitors_are_random(relay, open_tunnel, cleanup):
     assert [index for index, column in enumerate(columns) if len(column) == 1] == [12]
 
 
-@pytest.mark.stream_only("the peers acknowledge each other: Nagle's algorithm of one waits for the delayed ACK of the other")
-def test_socket_options_do_not_delay_the_first_byte(relay, open_tunnel, cleanup):
+def test_socket_options_do_not_delay_the_first_byte(start_relay, open_tunnel, cleanup):
     """TCP_NODELAY on every leg: 100 small round trips through the pair take no 40 ms each."""
-    tunnel = open_tunnel(relay)
+    tunnel = open_tunnel(start_relay(*site.acknowledging()))
     visitor, data = tunnel.pair()
     cleanup.callback(visitor.close)
     cleanup.callback(data.close)

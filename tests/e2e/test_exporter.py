@@ -11,12 +11,12 @@ import subprocess
 
 import pytest
 
-from harness import metrics, programs, traffic
+from harness import metrics, programs, site, traffic
 
 MONITORING = pathlib.Path(__file__).resolve().parents[2] / "deploy/monitoring"
 MIB = 1 << 20
 
-pytestmark = [pytest.mark.driverless]
+pytestmark = [pytest.mark.driverless(cabled=True)]
 
 
 @pytest.fixture
@@ -83,12 +83,18 @@ def test_a_prometheus_with_the_shipped_configuration_sees_known_traffic(
     prometheus.wait_for(f'bore_up{{relay="{server_id}"}}', 1, 5)
     port = tunnel.port
     for to, sent in (("client", 3 * MIB + 12), ("visitor", 5 * MIB + 7)):
-        assert prometheus.value(f'bore_tunnel_bytes_total{{relay="{server_id}",port="{port}",to="{to}"}}') == sent
+        assert prometheus.value(f'sum(bore_tunnel_bytes_total{{relay="{server_id}",port="{port}",to="{to}"}})') == sent
         assert prometheus.value(f'sum(bore_tunnel_bytes_total{{relay="{server_id}",to="{to}"}})') == sent
-    moved = f'sum(bore_copied_bytes_total{{relay="{server_id}"}} + bore_spliced_bytes_total)'
-    assert prometheus.value(moved) == 8 * MIB + 19
-    assert prometheus.value(f'bore_tunnel_pairs_opened_total{{relay="{server_id}",port="{port}"}}') == 2
-    assert prometheus.value(f'sum by (relay) (bore_pairs_ended_total{{relay="{server_id}",reason="fin"}})') == 2
+    if site.packets():
+        by_packets = f'bore_tunnel_bytes_total{{relay="{server_id}",path="packet"}}'
+        assert prometheus.value(f'sum({by_packets})') == 8 * MIB + 19
+        assert prometheus.value(f'bore_handoffs_total{{relay="{server_id}"}}') == 2
+    else:
+        moved = f'sum(bore_copied_bytes_total{{relay="{server_id}"}} + bore_spliced_bytes_total)'
+        assert prometheus.value(moved) == 8 * MIB + 19
+    assert prometheus.value(f'sum(bore_tunnel_pairs_opened_total{{relay="{server_id}",port="{port}"}})') == 2
+    ended = "flows" if site.packets() else "pairs"
+    assert prometheus.value(f'sum by (relay) (bore_{ended}_ended_total{{relay="{server_id}",reason="fin"}})') == 2
     assert prometheus.value(f'bore_tunnels_live{{relay="{server_id}"}}') == 1
 
     # It took every rule, and found nothing to complain of in what it scraped.

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import frames, netns, protocol, traffic
+from harness import frames, netns, protocol, site, traffic
 from harness.splicing import await_spliced, expect_spliced, expect_streamed, stream_reasons
 
 pytestmark = [pytest.mark.packet, pytest.mark.alone]
@@ -209,6 +209,18 @@ def test_mtu_of_a_cable(start_sides, open_sided, keep, mtus, family):
     expect_spliced(sides, relay, 1)
 
 
+@pytest.mark.packet_smoke
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_widest_frames_that_a_port_takes(start_sides, open_sided, keep, driver, family):
+    mtu = site.wide_mtu(driver)
+    sides, relay = start_sides(mtus=(mtu, mtu))
+    legs = keep(*open_sided(sides, relay, family).pair())
+    both_ways(legs, 32 * MIB)
+    expect_spliced(sides, relay, 1)
+    assert legs[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) > mtu - 100, "frames were not wide"
+
+
 @pytest.mark.limit(60)
 @pytest.mark.parametrize("timestamps", [1, 0], ids=["timestamps", "bare"])
 @pytest.mark.parametrize("who", ["visitor", "client"])
@@ -226,30 +238,33 @@ def test_mtu_of_one_host(start_sides, open_sided, keep, who, timestamps):
 
 @pytest.mark.limit(60)
 @pytest.mark.parametrize("family", [4, 6])
-def test_mtu_of_a_router_on_the_way(start_sides, open_sided, keep, cleanup, family):
-    """A visitor behind a router whose next cable takes 1400 bytes: ICMP must reach the real sender."""
+@pytest.mark.parametrize("who", ["visitor", "client"])
+def test_mtu_of_a_router_on_the_way(start_sides, open_sided, keep, cleanup, who, family):
+    """One peer behind a router whose next cable takes 1400 bytes: ICMP must reach the real sender, the other peer."""
     sides, relay = start_sides()
+    side = sides.visitor_side if who == "visitor" else sides.client_side
     router, far = netns.Namespace(), netns.Namespace()
     cleanup.callback(router.close)
     cleanup.callback(far.close)
-    # relay ── visitors' namespace ──1400── router ──1500── far; the namespace of the visitors forwards.
-    netns.cable(sides.visitors, "to_router", router, "upper", 1400, bare=(False, False))
+    # relay ── the side's namespace ──1400── router ──1500── far; the namespace of the side forwards.
+    netns.cable(side.users, "to_router", router, "upper", 1400, bare=(False, False))
     netns.cable(router, "lower", far, "out", 1500, bare=(False, False))
-    links = ((sides.visitors, "to_router", "10.81.0.1"), (router, "upper", "10.81.0.2"), (router, "lower", "10.82.0.1"), (far, "out", "10.82.0.2"))
+    links = ((side.users, "to_router", "10.81.0.1"), (router, "upper", "10.81.0.2"), (router, "lower", "10.82.0.1"), (far, "out", "10.82.0.2"))
     for namespace, name, address in links:
         six = address.replace("10.", "fd").replace(".0.", "::")
         namespace.ip(f"addr add {address}/24 dev {name}", f"addr add {six}/64 dev {name} nodad")
-    for namespace in (sides.visitors, router):
+    for namespace in (side.users, router):
         namespace.sysctl("ipv4.ip_forward", 1)
         namespace.sysctl("ipv6.conf.all.forwarding", 1)
     far.ip("route add default via 10.82.0.1", "route add default via fd82::1")
     router.ip("route add default via 10.81.0.1", "route add default via fd81::1")
-    sides.visitors.ip("route add 10.82.0.0/24 via 10.81.0.2", "route add fd82::/64 via fd81::2")
-    add_route_at_relay(sides)
+    side.users.ip("route add 10.82.0.0/24 via 10.81.0.2", "route add fd82::/64 via fd81::2")
+    add_route_at_relay(sides, side)
     tunnel = open_sided(sides, relay, family)
-    with far.inside():
+    with far.inside() if who == "visitor" else sides.visitors.inside():
         visitor = tunnel.visit()
-    service = tunnel.claim(tunnel.connection())
+    with far.inside() if who == "client" else sides.clients.inside():
+        service = protocol.Tunnel.claim(tunnel, tunnel.connection())
     legs = keep(visitor, service)
     exchange(legs)
     await_spliced(sides, relay, 1)
@@ -259,10 +274,9 @@ def test_mtu_of_a_router_on_the_way(start_sides, open_sided, keep, cleanup, fami
         assert relay.counters()["icmp_translated_total"] > 0
 
 
-def add_route_at_relay(sides):
-    """What an operator does for visitors who are not on the port's own network."""
-    side = sides.visitor_side
-    device = "bore0" if sides.packets else side.nic
+def add_route_at_relay(sides, side):
+    """What an operator does for peers who are not on the port's own network."""
+    device = f"bore{side.number}" if sides.packets else side.nic
     for family, network, gateway in ((4, "10.82.0.0/24", side.user(4)), (6, "fd82::/64", side.user(6))):
         table = ""
         if sides.packets:
@@ -274,35 +288,57 @@ def add_route_at_relay(sides):
 # The link
 
 @pytest.mark.limit(60)
-def test_a_nic_that_goes_down_and_comes_back(start_sides, open_sided, keep):
-    sides, relay = start_sides(client_wire=())
-    legs = keep(*open_sided(sides, relay).pair())
-    await_spliced(sides, relay, 1)
-    sending = traffic.Background(traffic.transfer, legs[1], legs[0], 128 * MIB, 1, 50)
-    time.sleep(0.3)
-    sides.client_side.middle.ip("link set right down")
+@pytest.mark.parametrize("what", ["cable", "interface"])
+@pytest.mark.parametrize("who", ["visitor", "client"])
+def test_a_nic_that_goes_down_and_comes_back(start_sides, open_sided, keep, who, what):
+    """Its cable is out, or somebody sets it down: bytes that were on their way come later, and each once."""
+    sides, relay = start_sides(visitor_wire=(), client_wire=())
+    side = sides.visitor_side if who == "visitor" else sides.client_side
+    place, name = (side.middle, "right") if what == "cable" else (sides.relay_namespace, side.nic)
+
+    def changes():
+        """So far, of a link that is up; a kernel may take a second to say that it is."""
+        state = relay.ports()[side.number] if sides.packets else {"port_link_up": 1, "port_link_changes_total": 0}
+        assert state["port_link_up"] == 1, state
+        return state["port_link_changes_total"]
+
+    traffic.eventually(lambda: changes() >= 0, 5)
+    before = changes()
+    tunnel = open_sided(sides, relay)
+    legs, idle = keep(*tunnel.pair()), keep(*tunnel.pair())
+    await_spliced(sides, relay, 2)
+    exchange(idle)
+    sending = traffic.Background(traffic.transfer, legs[1], legs[0], 256 * MIB, 1, 50)
+    traffic.eventually(lambda: relay.tunnels()[tunnel.port]["to_visitor"] > 4 * MIB, 10, "bytes under way")
+    place.ip(f"link set {name} down")
     time.sleep(2)
-    sides.client_side.middle.ip("link set right up")
+    assert sending.is_alive(), "all was sent before the link went down: nothing was tried"
+    place.ip(f"link set {name} up")
     sending.result(50)
-    expect_spliced(sides, relay, 1)
+    exchange(idle)
+    expect_spliced(sides, relay, 2)
     if sides.packets:
-        down = relay.ports()[1]
-        assert down["port_link_up"] == 1 and down["port_link_changes_total"] >= 2, down
+        traffic.eventually(lambda: changes() == before + 2, 5)
+    # And what is new, the kernel's handshakes with it.
+    exchange(keep(*tunnel.pair()))
+    await_spliced(sides, relay, 3)
 
 
 # Lies
 
 @pytest.fixture
 def victim(start_sides, open_sided, keep, cleanup, request):
-    """A spliced pair and somebody who can send frames on the visitors' cable."""
-    family = getattr(request, "param", 4)
+    """A spliced pair and somebody who can send frames on a cable; the leg of that cable's users comes first.
+    The parameter: IPv4 or 6 for the visitors' cable, "clients" for the other."""
+    where = getattr(request, "param", 4)
+    family = where if where in (4, 6) else 4
     sides, relay = start_sides()
     legs = keep(*open_sided(sides, relay, family).pair())
     await_spliced(sides, relay, 1)
     exchange(legs)
-    forger = frames.Forger(sides.visitor_side, family)
+    forger = frames.Forger(sides.client_side if where == "clients" else sides.visitor_side, family)
     cleanup.callback(forger.close)
-    return sides, relay, legs, forger
+    return sides, relay, legs[::-1] if where == "clients" else legs, forger
 
 
 def unharmed(legs, size=4 * MIB):
@@ -316,7 +352,7 @@ def unharmed(legs, size=4 * MIB):
 
 
 @pytest.mark.packet_smoke
-@pytest.mark.parametrize("victim", [4, 6], indirect=True, ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("victim", [4, 6, "clients"], indirect=True, ids=["ipv4", "ipv6", "clients"])
 def test_a_blind_reset_does_not_end_a_flow(victim):
     sides, relay, legs, forger = victim
     sequence, acknowledgement = forger.position(legs[0], lambda: exchange(legs))
@@ -340,7 +376,7 @@ def test_a_blind_reset_does_not_end_a_flow(victim):
 
 
 @pytest.mark.packet_smoke
-@pytest.mark.parametrize("victim", [4, 6], indirect=True, ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("victim", [4, 6, "clients"], indirect=True, ids=["ipv4", "ipv6", "clients"])
 def test_forged_segments_do_not_move_a_flow(victim):
     sides, relay, legs, forger = victim
     sequence, acknowledgement = forger.position(legs[0], lambda: exchange(legs))

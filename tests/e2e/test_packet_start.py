@@ -299,6 +299,16 @@ def test_hugepages_come_back(start_sides, server_program, cleanup):
         traffic.eventually(lambda: free() >= before, 3, f"hugepages after {number}")
 
 
+def test_a_link_that_was_up_before_has_not_changed(start_sides, server_program, cleanup):
+    sides, first = start_sides(check_stop=False)
+    traffic.eventually(lambda: all(port["port_link_up"] for port in first.ports()), 5, "a kernel may take a second to say it")
+    first.stop()
+    relay = programs.Relay(server_program, sides.slot)
+    cleanup.callback(relay.close)
+    time.sleep(0.3)
+    assert [(port["port_link_up"], port["port_link_changes_total"]) for port in relay.ports()] == [(1, 0), (1, 0)]
+
+
 def test_start_and_stop_are_quick(start_sides):
     start = time.monotonic()
     _, relay = start_sides(check_stop=False)

@@ -119,28 +119,32 @@ def congestion_control_of(*addresses):
     return next((word for word in words if word in ("bbr", "cubic", "reno")), words)
 
 
-@pytest.mark.stream_only("congestion control of the relay's own sockets")
 @pytest.mark.needs_namespace
 def test_only_what_stays_on_this_machine_changes_its_congestion_control(start_relay, open_tunnel, keep, cleanup):
-    chosen = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control")
-    available = chosen.with_name("tcp_available_congestion_control").read_text(encoding="ascii").split()
-    system = next((name for name in ("bbr", "cubic") if name in available), None)
-    if system is None:
-        pytest.skip(f"this kernel has no congestion control besides {', '.join(available)}")
-    chosen.write_text(system, encoding="ascii")
     other = site.other_namespace()
     cleanup.callback(other.close)
+    with site.beside_relay():
+        chosen = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control")
+        available = chosen.with_name("tcp_available_congestion_control").read_text(encoding="ascii").split()
+        system = next((name for name in ("bbr", "cubic") if name in available), None)
+        if system is None:
+            pytest.skip(f"this kernel has no congestion control besides {', '.join(available)}")
+        chosen.write_text(system, encoding="ascii")
     relay = start_relay()
-    tunnel = open_tunnel(relay)
+    with site.beside_relay():
+        tunnel = open_tunnel(relay)
     with other.inside():
         visitor = protocol.connect((other.HERE, tunnel.port))
-    visitor, service = keep(visitor, tunnel.claim(tunnel.connection()))
+    with site.beside_relay():
+        service = tunnel.claim(tunnel.connection())
+    keep(visitor, service)
     for sender, receiver in ((visitor, service), (service, visitor)):
         sending = traffic.Background(sender.sendall, bytes(16 * MIB))
         traffic.receive_exactly(receiver, 16 * MIB)
         sending.result(20)
-    assert congestion_control_of((other.HERE, tunnel.port), visitor.getsockname()[:2]) == system
-    assert congestion_control_of(relay.address, service.getsockname()[:2]) == "reno"
+    with site.beside_relay():
+        assert congestion_control_of((other.HERE, tunnel.port), visitor.getsockname()[:2]) == system
+        assert congestion_control_of(relay.address, service.getsockname()[:2]) == "reno"
 
 
 @by("sockets")
@@ -228,11 +232,10 @@ def test_small_exchanges_stay_quick_after_bulk(relay, through, keep):
         assert sorted(waits)[15] < 0.01 and max(waits) < 0.15, f"round trips after bulk took {sorted(waits)[-5:]}"
 
 
-@pytest.mark.stream_only("the peers acknowledge each other: Nagle's algorithm of one waits for the delayed ACK of the other")
 @by(*OURS)
-def test_exchanges_of_20_kb_do_not_wait_for_acknowledgements(relay, through, keep):
+def test_exchanges_of_20_kb_do_not_wait_for_acknowledgements(start_relay, through, keep):
     """8 kB writes with Nagle on, as the Rust client makes them; the relay acknowledges at once."""
-    visitor, service = keep(*through(relay).pair())
+    visitor, service = keep(*through(start_relay(*site.acknowledging())).pair())
     service.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
     waits = []
     for _ in range(100):

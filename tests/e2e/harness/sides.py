@@ -112,7 +112,7 @@ class Sides:
         if self.packets:
             kind = site.PACKET_PORTS[driver]
             ports = [word for side in self.both for word in ("--packet-port", side.port(kind))]
-            self.slot.arguments = ("--engine", "packet", *ports, *site.PACKET_FRUGAL)
+            self.slot.arguments = ("--engine", "packet", *ports, *site.frugal(max(mtus)))
         else:
             for side in self.both:
                 self.relay_namespace.ip(f"addr add {side.host()}/16 dev {side.nic}",

@@ -16,6 +16,17 @@ PACKET_PORTS = {"packet": "af_packet", "packet-xdp": "af_xdp"}
 CABLED_DRIVERS = (*PACKET_PORTS, "veth")
 # A relay of these tests is one of many: little memory, and no core of its own to spin on.
 PACKET_FRUGAL = ("--packet-idle", "sleep", "--packet-memory-mib", "128")
+MOST_OF_XDP = 1770  # what an XDP socket's buffers of 2 KiB hold, and the relay takes
+
+
+def wide_mtu(driver):
+    """Of a cable that is to carry many bytes per second: what its ends can do here is frames per second."""
+    return MOST_OF_XDP if PACKET_PORTS.get(driver) == "af_xdp" else 9000
+
+
+def frugal(mtu=1500):
+    """PACKET_FRUGAL for frames of this size; a pool of buffers of 16 KiB takes some 240 MiB."""
+    return PACKET_FRUGAL if mtu <= MOST_OF_XDP else (*PACKET_FRUGAL[:-1], "512")
 
 
 def stream_driver(driver):
@@ -52,7 +63,7 @@ class Place:
 
 
 class Loopback(Place):
-    cabled = False
+    cabled = packets = False
     engine_descriptors = 0
 
     @staticmethod
@@ -71,6 +82,9 @@ class Loopback(Place):
         slot = Slot()
         slot.arguments = ("--stream-driver", self._driver) if self._driver else ()
         return slot
+
+    def widen_cable(self):
+        """Loopback's frames are wide."""
 
     @contextlib.contextmanager
     def beside_relay(self):
@@ -92,7 +106,8 @@ class CabledSlot(Slot):
         self.host6 = f"{self.network6}:9:1"
         self.namespace = netns.Namespace()
         here = netns.Namespace(fresh=False)
-        wire = f"wire{number}"
+        self._driver, self._wire = driver, f"wire{number}"
+        wire = self._wire
         netns.cable(here, wire, self.namespace, "nic0")
         here.ip(*(f"addr add {self.network}.0.{host}/16 dev {wire}" for host in SOURCES),
                 f"addr add {self.network}.1.1/16 dev {wire}", f"addr add {self.network6}:1/64 dev {wire} nodad")
@@ -105,6 +120,16 @@ class CabledSlot(Slot):
                                 for address in self.addresses),
                               f"route add default via {self.network}.0.1")
             self.arguments = ("--stream-driver", "io_uring")
+
+    def widen(self):
+        """Frames of wide_mtu(), before a relay starts."""
+        mtu = wide_mtu(self._driver)
+        here = netns.Namespace(fresh=False)
+        here.ip(f"link set {self._wire} mtu {mtu}")
+        here.close()
+        self.namespace.ip(f"link set nic0 mtu {mtu}")
+        if self._driver in PACKET_PORTS:
+            self.arguments = (*self.arguments[:-len(PACKET_FRUGAL)], *frugal(mtu))
 
     def close(self):
         self.namespace.close()
@@ -120,6 +145,7 @@ class Cabled(Place):
 
     def __init__(self, driver):
         super().__init__(driver)
+        self.packets = driver in PACKET_PORTS
         self._slots = []
         # DPDK, its ports, the exception interface
         self.engine_descriptors = 20 if driver in PACKET_PORTS else 0
@@ -135,6 +161,9 @@ class Cabled(Place):
     @staticmethod
     def source(number=1, network=0):
         return f"10.99.{network}.{number}"
+
+    def widen_cable(self):
+        self._slot(0).widen()
 
     def _slot(self, number):
         while len(self._slots) <= number:
@@ -186,6 +215,21 @@ def descriptors(count):
 
 def beside_relay():
     return current.beside_relay()
+
+
+def packets():
+    """Whether the relays of this test run the packet engine."""
+    return current.packets
+
+
+def acknowledging():
+    """Arguments for a relay that acknowledges at once, whoever else does: a splice leaves that to the peers."""
+    return ("--packet-path", "stream") if current.packets else ()
+
+
+def widen_cable():
+    """The cable of the relay that starts first carries wide frames."""
+    current.widen_cable()
 
 
 def other_namespace():
