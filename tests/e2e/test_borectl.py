@@ -135,7 +135,7 @@ def test_status_tunnels_and_bytes_agree_with_the_traffic(start, open_tunnel, kee
     assert "2 live" in ctl("status")
 
 
-def test_workers_ports_histograms_and_drops(start, open_tunnel, keep):
+def test_workers_ports_histograms_and_drops(start, driver, open_tunnel, keep):
     relay, ctl = start("--max-tunnels-per-source", "1")
     keep(*open_tunnel(relay).pair())
     with pytest.raises(RelayError):
@@ -148,7 +148,7 @@ def test_workers_ports_histograms_and_drops(start, open_tunnel, keep):
     assert shares and all(0 <= share <= 1 for share in shares)
     assert "stream 0" in ctl("workers") and "BUSY" in ctl("workers")
     if site.packets():
-        assert [port["name"] for port in ctl.json("ports")["ports"]] == ["af_packet:nic0"] and "nic0" in ctl("ports")
+        assert [port["name"] for port in ctl.json("ports")["ports"]] == [f"{site.PACKET_PORTS[driver]}:nic0"] and "nic0" in ctl("ports")
     else:
         assert ctl.json("ports")["ports"] == [] and "kernel" in ctl("ports")
     pairing = {known["histogram"]: known for known in ctl.json("histograms")["histograms"]}["pairing_ns"]

@@ -259,9 +259,10 @@ def received(sender, receiver):
         time.sleep(0.002)
 
 
-def mbit_per_second(sender, receiver, seconds=3, start=None):
+def mbit_per_second(sender, receiver, seconds=3, start=None, together=None):
     """What arrives in so many seconds from `start` (default: the first byte), by a sender that never rests.
-    The kernel counts, and the time is what really went by: on a busy machine this process may come late."""
+    The kernel counts, and the time is what really went by: on a busy machine this process may come late.
+    `together`: a barrier of all that share a limit, so that none ends before the others are counted."""
     stop = threading.Event()
 
     def push():
@@ -289,6 +290,8 @@ def mbit_per_second(sender, receiver, seconds=3, start=None):
     began, before = received(sender, receiver)
     time.sleep(seconds)
     ended, after = received(sender, receiver)
+    if together:
+        together.wait(10)
     stop.set()
     pulling.result()
     protocol.reset(sender)
@@ -334,17 +337,27 @@ def test_bandwidth_limit(start_relay, open_tunnel, tmp_path, mbit, direction):
     limit_is_held(file, relay, lambda: open_tunnel(relay), mbit, direction)
 
 
+@pytest.mark.limit(60)
 @pytest.mark.alone
 def test_bandwidth_limit_is_shared_by_the_tunnels_pairs_and_apart_by_direction(start_relay, open_tunnel):
     relay = start_relay("--tunnel-bandwidth-mbit", "80", prepare=programs.go_first)
     tunnel = open_tunnel(relay)
-    pairs = [tunnel.pair() for _ in range(6)]
-    start = time.monotonic() + 0.5
-    down = [traffic.Background(mbit_per_second, data, visitor, 3, start) for visitor, data in pairs[:4]]
-    up = [traffic.Background(mbit_per_second, visitor, data, 3, start) for visitor, data in pairs[4:]]
-    for running in (down, up):
-        moved = sum(one.result() for one in running)
-        assert 0.95 * 80 <= moved <= 1.05 * 80, f"{moved:.2f} Mbit/s instead of 80"
+
+    def measure():
+        """Four pairs to the visitor, two to the client, at the same time: the sum of each."""
+        pairs = [tunnel.pair() for _ in range(6)]
+        start, together = time.monotonic() + 0.5, threading.Barrier(len(pairs))
+        down = [traffic.Background(mbit_per_second, data, visitor, 3, start, together) for visitor, data in pairs[:4]]
+        up = [traffic.Background(mbit_per_second, visitor, data, 3, start, together) for visitor, data in pairs[4:]]
+        return [sum(one.result() for one in running) for running in (down, up)]
+
+    for _ in range(3):  # as above: a busy machine only takes away
+        moved = measure()
+        assert max(moved) <= 1.05 * 80, f"{moved} Mbit/s instead of 80"
+        if min(moved) >= 0.95 * 80:
+            break
+    else:
+        raise AssertionError(f"{moved} Mbit/s instead of 80")
     # Another tunnel has tokens of its own.
     visitor, data = open_tunnel(relay).pair()
     assert mbit_per_second(data, visitor, 1) > 64
