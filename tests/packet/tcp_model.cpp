@@ -397,7 +397,11 @@ void TcpModel::arrive(const WireSegment& segment, base::Nanoseconds now) {
     }
     compare_with_received(segment);
     if (too_old(segment) || !acceptable(segment)) {
-        if (!segment.has(tcp_rst)) {
+        // Two whose numbers have both left the other's window would answer each other for ever: as
+        // Linux does, one without data is answered at most every 500 ms.
+        const bool limited = segment.length() == 0 && now < refusal_at_;
+        if (!segment.has(tcp_rst) && !limited) {
+            refusal_at_ = segment.length() == 0 ? now + refusal_interval_ns : refusal_at_;
             acknowledge(now);
         }
         return;

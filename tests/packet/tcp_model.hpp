@@ -145,6 +145,7 @@ class TcpModel {
   private:
     static constexpr base::Nanoseconds never = ~base::Nanoseconds{0};
     static constexpr base::Nanoseconds first_timeout_ns = 250 * base::millisecond_ns;
+    static constexpr base::Nanoseconds refusal_interval_ns = 500 * base::millisecond_ns;
     static constexpr base::Nanoseconds last_timeout_ns = 2 * base::second_ns;
 
     static constexpr std::uint32_t most_repeated_syns = 6;
@@ -212,6 +213,7 @@ class TcpModel {
     std::uint32_t last_acknowledgement_sent_{0};
     std::uint32_t unacknowledged_segments_{0};
     base::Nanoseconds acknowledge_at_{never};
+    base::Nanoseconds refusal_at_{0};  // when a segment without data may be refused aloud again
 };
 
 }  // namespace bore::packet::testing
