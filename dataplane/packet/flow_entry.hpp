@@ -72,6 +72,8 @@ inline constexpr std::uint8_t state_reset = 0x04;     // worker: FlowCold::reset
 inline constexpr std::uint8_t state_first =
     0x10;  // set at installation, cleared in both directions
            // by the worker that tells of the first byte
+inline constexpr std::uint8_t state_unheard =
+    0x20;  // the other direction's worker: its peer sends again what this one's has acknowledged
 
 struct alignas(base::cache_line_bytes) DirectionEntry {
     // ---- What a frame must carry to belong here (IPv4, network order as in the packet: source

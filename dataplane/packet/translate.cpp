@@ -613,8 +613,45 @@ PacketReason translate_anew(Frame& frame, TcpView& view, const Passage& passage,
 
 }  // namespace
 
+namespace {
+
+// Nobody sends again what he knows to be acknowledged: the acknowledgements do not reach the
+// sender, or he refuses them. He does where they carry a number outside his window, which is no
+// fault of their sender's, who sent into the relay's window until the splice; his may be smaller.
+void note_unheard(const TcpView& view, const Passage& passage) {
+    const std::uint32_t acknowledged =
+        passage.other.acknowledged.load(std::memory_order_relaxed) - passage.entry.sequence_delta;
+    const std::uint32_t next = passage.entry.next_sequence.load(std::memory_order_relaxed);
+    if (view.payload_bytes != 0 && sequence_before(view.sequence, next) &&
+        !sequence_after(view.sequence + view.payload_bytes, acknowledged)) {
+        passage.other.state.fetch_or(state_unheard, std::memory_order_relaxed);
+    }
+}
+
+// So the next bare acknowledgement to him gets the number that he expects, if he would refuse its
+// own.
+void make_heard(TcpView& view, const Passage& passage) {
+    DirectionEntry& entry = passage.entry;
+    if ((entry.state.load(std::memory_order_relaxed) & state_unheard) == 0) [[likely]] {
+        return;
+    }
+    entry.state.fetch_and(static_cast<std::uint8_t>(~state_unheard), std::memory_order_relaxed);
+    const std::uint32_t expected =
+        passage.other.acknowledged.load(std::memory_order_relaxed) - entry.sequence_delta;
+    const std::uint32_t edge =
+        passage.other.window_edge.load(std::memory_order_relaxed) - entry.sequence_delta;
+    if (view.payload_bytes == 0 && view.flags == tcp_ack &&
+        (sequence_before(view.sequence, expected) || !sequence_before(view.sequence, edge))) {
+        view.sequence = expected;
+    }
+}
+
+}  // namespace
+
 PacketReason translate_unusual(Frame& frame, TcpView& view, const Passage& passage,
                                const Moment& moment, Tally& tally, Outcome& outcome) {
+    note_unheard(view, passage);
+    make_heard(view, passage);
     PacketReason reason = PacketReason::spliced;
     if (view.v6
             ? looks_usual<true>(frame, view, passage) &&

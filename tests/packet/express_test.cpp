@@ -99,7 +99,7 @@ void make_flow(World& world, Chance& chance, bool stamped) {
     if (chance.one_in(16)) {
         entry.flags |= static_cast<std::uint8_t>(1U << chance.word() % 6);
     }
-    entry.state = static_cast<std::uint8_t>(chance.one_in(32) ? chance.word() % 32 : 0);
+    entry.state = static_cast<std::uint8_t>(chance.one_in(32) ? chance.word() % 64 : 0);
     entry.other_fin = static_cast<std::uint8_t>(chance.one_in(32));
     entry.next_sequence = chance.one_in(8) ? 0U - chance.word() % 2'000 : chance.word();
     entry.acknowledged = chance.one_in(8) ? 1'000U - chance.word() % 2'000 : chance.word();

@@ -2,6 +2,7 @@
 #include "tests/packet/translate_model.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace bore::packet::test::model {
 
@@ -194,7 +195,25 @@ void Model::remember(const Given& rest, Verdict& verdict) {
     own.delivered += static_cast<std::uint64_t>(delivered);
 }
 
-Verdict Model::judge(const Given& given, std::uint64_t now_ns) {
+// Old bytes that are acknowledged already come again: the next bare acknowledgement to their sender
+// gets a number that he takes.
+Given Model::answered(const Given& arrived) {
+    Given given = arrived;
+    Direction& own = at(given.in);
+    Direction& other = at(opposite(given.in));
+    if (!given.payload.empty() && given.sequence < own.next &&
+        given.sequence + static_cast<std::int64_t>(given.payload.size()) <= other.acknowledged) {
+        other.unheard = true;
+    }
+    if (std::exchange(own.unheard, false) && given.payload.empty() && given.flags == tcp_ack &&
+        (given.sequence < other.acknowledged || given.sequence >= other.edge)) {
+        given.sequence = other.acknowledged;
+    }
+    return given;
+}
+
+Verdict Model::judge(const Given& arrived, std::uint64_t now_ns) {
+    const Given given = answered(arrived);
     Verdict verdict;
     verdict.reason = judge_flags(given);
     if (verdict.reason == PacketReason::spliced) {

@@ -53,6 +53,7 @@ struct Direction {
     bool reset{false};
     bool closed{false};
     bool hold{false};
+    bool unheard{false};  // what its peer acknowledges, by the look of the other one
     std::uint32_t peer_timestamp{0};
 };
 
@@ -78,11 +79,12 @@ class Model {
     Direction& at(Leg leg) { return directions_[static_cast<std::size_t>(leg)]; }
 
     Segment wire(const Given& given) const;
-    Verdict judge(const Given& given, std::uint64_t now_ns);
+    Verdict judge(const Given& arrived, std::uint64_t now_ns);
 
   private:
     PacketReason judge_flags(const Given& given);
     PacketReason judge_numbers(const Given& given);
+    Given answered(const Given& arrived);
     bool may_come_next(const Given& given);
     Bytes options_out(const Given& given, std::uint64_t now_ns);
     void remember(const Given& rest, Verdict& verdict);
