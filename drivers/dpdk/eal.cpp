@@ -1,5 +1,6 @@
 #include "drivers/dpdk/eal.hpp"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -10,6 +11,7 @@
 
 #include <array>
 #include <csignal>
+#include <cstdarg>
 #include <cstdio>
 #include <mutex>
 #include <sstream>
@@ -82,6 +84,29 @@ bool open_log(const EalLog& log) {
     set_log(log);
     FILE* stream = ::fopencookie(&log_sink(), "w", {nullptr, write_log, nullptr, nullptr});
     return stream != nullptr && rte_openlog_stream(stream) == 0;
+}
+
+// libxdp and libbpf, which net_af_xdp brings along, print to stderr unless they are told otherwise.
+// Their levels are warning, information and debugging, as 0, 1 and 2.
+int log_for_library(int level, const char* format, std::va_list arguments) {
+    const std::uint32_t ours = level == 0   ? RTE_LOG_WARNING
+                               : level == 1 ? RTE_LOG_INFO
+                                            : RTE_LOG_DEBUG;
+    return rte_vlog(ours, RTE_LOGTYPE_EAL, format, arguments);
+}
+
+// Not linked: who has no such port need not have them. `setter` is libxdp_set_print or
+// libbpf_set_print.
+void take_log_of(const char* library, const char* setter) {
+    void* const loaded = ::dlopen(library, RTLD_NOW | RTLD_NOLOAD);
+    if (loaded == nullptr) {
+        return;
+    }
+    using Print = int (*)(int level, const char* format, std::va_list arguments);
+    if (void* const found = ::dlsym(loaded, setter); found != nullptr) {
+        reinterpret_cast<Print (*)(Print)>(found)(log_for_library);
+    }
+    ::dlclose(loaded);
 }
 
 std::vector<std::string> words(const std::string& text) {
@@ -288,6 +313,8 @@ std::expected<std::unique_ptr<Eal>, std::string> make_eal(const EalOptions& opti
         set_log({});
         return std::unexpected(init_failure(arguments, rte_errno));
     }
+    take_log_of("libxdp.so.1", "libxdp_set_print");
+    take_log_of("libbpf.so.1", "libbpf_set_print");
     return std::unique_ptr<Eal>{new Eal};
 }
 
