@@ -30,10 +30,11 @@ class JsonLine {
     {
         return raw(name, std::to_string(value));
     }
-    // JSON knows no infinity; a rate over no time is 0.
+    // To a millionth: the processor time of a short run is less than a millisecond. JSON knows no
+    // infinity; a rate over no time is 0.
     JsonLine& add(std::string_view name, double value) {
         char text[64];
-        std::snprintf(text, sizeof text, "%.3f", std::isfinite(value) ? value : 0.0);
+        std::snprintf(text, sizeof text, "%.6f", std::isfinite(value) ? value : 0.0);
         return raw(name, text);
     }
     JsonLine& add(std::string_view name, const JsonLine& object) {

@@ -221,6 +221,20 @@ template <bool stamped, bool leaves>
     return true;
 }
 
+template <bool leaves>
+[[gnu::always_inline, nodiscard]] inline bool pass_either(Frame& frame, DirectionEntry* entries,
+                                                          DirectionIndex direction,
+                                                          const Adjacency* adjacencies,
+                                                          std::uint32_t tick,
+                                                          std::uint32_t& delivered_bytes) {
+    const std::uint32_t marks = entries[direction].marks();
+    return (marks & std::uint32_t{flag_in_timestamps} << flags_shift) == 0
+               ? pass_as<false, leaves>(frame, entries, direction, adjacencies, tick, marks,
+                                        delivered_bytes)
+               : pass_as<true, leaves>(frame, entries, direction, adjacencies, tick, marks,
+                                       delivered_bytes);
+}
+
 // A frame that was recognized, and the direction that it may belong to, of two that are a flow.
 // True: it is ready to be sent, and newly acknowledges so many bytes. False: nothing was changed,
 // and pass_leaving() or the general way decides.
@@ -228,12 +242,7 @@ template <bool stamped, bool leaves>
                                                    DirectionIndex direction,
                                                    const Adjacency* adjacencies, std::uint32_t tick,
                                                    std::uint32_t& delivered_bytes) {
-    const std::uint32_t marks = entries[direction].marks();
-    return (marks & std::uint32_t{flag_in_timestamps} << flags_shift) == 0
-               ? pass_as<false, false>(frame, entries, direction, adjacencies, tick, marks,
-                                       delivered_bytes)
-               : pass_as<true, false>(frame, entries, direction, adjacencies, tick, marks,
-                                      delivered_bytes);
+    return pass_either<false>(frame, entries, direction, adjacencies, tick, delivered_bytes);
 }
 
 // What pass() refused: once more, with numbers that may leave their block. Not in line, so that
@@ -243,12 +252,7 @@ template <bool stamped, bool leaves>
                                                       const Adjacency* adjacencies,
                                                       std::uint32_t tick,
                                                       std::uint32_t& delivered_bytes) {
-    const std::uint32_t marks = entries[direction].marks();
-    return (marks & std::uint32_t{flag_in_timestamps} << flags_shift) == 0
-               ? pass_as<false, true>(frame, entries, direction, adjacencies, tick, marks,
-                                      delivered_bytes)
-               : pass_as<true, true>(frame, entries, direction, adjacencies, tick, marks,
-                                     delivered_bytes);
+    return pass_either<true>(frame, entries, direction, adjacencies, tick, delivered_bytes);
 }
 
 }  // namespace bore::packet::express

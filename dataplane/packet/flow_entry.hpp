@@ -67,13 +67,12 @@ inline constexpr std::uint8_t flag_no_window_scale = 0x20;  // out leg without w
 inline constexpr std::uint8_t state_closed = 0x01;    // slow path: the relay ended it, drop
 inline constexpr std::uint8_t state_ack_hold = 0x02;  // set at installation, cleared by the worker
                                                       // when the hold is over, see FlowCold
-inline constexpr std::uint8_t state_limited = 0x08;   // slow path: the tunnel has a rate this way
 inline constexpr std::uint8_t state_reset = 0x04;     // worker: FlowCold::reset_seen is set
-inline constexpr std::uint8_t state_first =
-    0x10;  // set at installation, cleared in both directions
-           // by the worker that tells of the first byte
-inline constexpr std::uint8_t state_unheard =
-    0x20;  // the other direction's worker: its peer sends again what this one's has acknowledged
+inline constexpr std::uint8_t state_limited = 0x08;   // slow path: the tunnel has a rate this way
+inline constexpr std::uint8_t state_first = 0x10;     // set at installation, cleared in both by the
+                                                      // worker that tells of the first byte
+inline constexpr std::uint8_t state_unheard = 0x20;  // the other direction's worker: its peer sends
+                                                     // again what this one's has acknowledged
 
 struct alignas(base::cache_line_bytes) DirectionEntry {
     // ---- What a frame must carry to belong here (IPv4, network order as in the packet: source

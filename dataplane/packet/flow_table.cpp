@@ -509,8 +509,6 @@ void FlowTable::online(std::uint32_t worker_index) {
     epoch_.fetch_add(0, std::memory_order_acq_rel);  // see the head of this file
 }
 
-// ---- Questions of the installing thread
-
 DirectionIndex FlowTable::Reader::candidate_behind(std::uint32_t hash) const {
     const std::uint32_t home = home_of(hash, bucket_count);
     for (std::uint32_t at = next_of(home, bucket_count); at != home;
@@ -522,6 +520,8 @@ DirectionIndex FlowTable::Reader::candidate_behind(std::uint32_t hash) const {
     }
     return no_direction;
 }
+
+// ---- Questions of the installing thread
 
 std::optional<DirectionIndex> FlowTable::find(const FlowKey& in) const {
     const std::uint32_t ports = port_word(in.peer_port, in.own_port);

@@ -13,8 +13,6 @@ using abi::StreamReason;
 
 namespace {
 
-constexpr std::array both_legs{visitor_leg, client_leg};
-
 std::size_t other(std::size_t leg) {
     return 1 - leg;
 }
@@ -103,7 +101,7 @@ void Handoffs::open(std::uint32_t pair_slot, std::uint32_t generation, abi::Pair
     handoff.pair_slot = pair_slot;
     handoff.generation = generation;
     handoff.request = std::move(request);
-    for (const std::size_t leg : both_legs) {
+    for (const std::size_t leg : leg_indices) {
         handoff.read_bytes[leg] = handoff.request.facts[leg].read_bytes;
     }
     handoff.opened_at = context_.now;
@@ -239,7 +237,7 @@ Handoffs::Next Handoffs::drain(Handoff& handoff) {
         }
     }
     bool moved = false;
-    for (const std::size_t source : both_legs) {
+    for (const std::size_t source : leg_indices) {
         if (!send_left_over(handoff, source)) {
             return abort_because(handoff, StreamReason::not_established);
         }
@@ -268,7 +266,7 @@ Handoffs::Next Handoffs::freeze(Handoff& handoff) {
 }
 
 Handoffs::Next Handoffs::read(Handoff& handoff) {
-    for (const std::size_t leg : both_legs) {
+    for (const std::size_t leg : leg_indices) {
         Leg& known = *handoff.legs[leg];
         auto snapshot = context_.host.snapshot(handoff.socket(leg), known.origin);
         if (snapshot && snapshot->timestamps && known.origin && !known.own_timestamped) {
@@ -299,7 +297,7 @@ Handoffs::Next Handoffs::read(Handoff& handoff) {
 // either older than rcv_nxt or kept as a copy, so that nothing depends on when they are closed.
 Handoffs::Next Handoffs::install(Handoff& handoff) {
     FlowState state;
-    for (const std::size_t leg : both_legs) {
+    for (const std::size_t leg : leg_indices) {
         const auto leg_at_splice = leg_state(handoff, leg);
         if (!leg_at_splice) {
             return abort_because(handoff, StreamReason::unknown_neighbour);
@@ -346,10 +344,10 @@ Handoffs::Next Handoffs::replay(Handoff& handoff) {
         send_acknowledgement(handoff, visitor_leg, probe);
         context_.counters.add(SlowCounter::acks_delayed_total);
     }
-    for (const std::size_t leg : both_legs) {
+    for (const std::size_t leg : leg_indices) {
         replay_leg(handoff, leg);
     }
-    for (const std::size_t leg : both_legs) {
+    for (const std::size_t leg : leg_indices) {
         context_.host.close_silently(handoff.socket(leg));
     }
     context_.host.spliced();
@@ -373,7 +371,7 @@ Handoffs::Next Handoffs::replay(Handoff& handoff) {
 }
 
 Handoffs::Next Handoffs::give_up(Handoff& handoff) {
-    for (const std::size_t index : both_legs) {
+    for (const std::size_t index : leg_indices) {
         Leg* leg = handoff.legs[index];
         if (leg == nullptr) {
             continue;
@@ -420,7 +418,7 @@ void Handoffs::wait(Handoff& handoff) {
 
 std::optional<StreamReason> Handoffs::find_legs(Handoff& handoff) {
     std::optional<StreamReason> missing;
-    for (const std::size_t index : both_legs) {
+    for (const std::size_t index : leg_indices) {
         const int socket = handoff.socket(index);
         auto key = context_.host.key_of(socket, handoff.request.facts[index]);
         Leg* leg = key ? legs_.find(*key) : nullptr;
@@ -502,7 +500,7 @@ void Handoffs::count_drained(Handoff& handoff, std::size_t source, std::uint64_t
 }
 
 bool Handoffs::quiet(const Handoff& handoff) {
-    return std::ranges::all_of(both_legs, [&](std::size_t leg) {
+    return std::ranges::all_of(leg_indices, [&](std::size_t leg) {
         const int socket = handoff.socket(leg);
         return left_over_of(handoff.request, leg).empty() &&
                context_.host.unread_bytes(socket) == 0 &&
@@ -515,7 +513,7 @@ bool Handoffs::quiet(const Handoff& handoff) {
 // quiet() with what the snapshots have told already. Who has read all that was received need not
 // ask what is unread; else the kernel is asked, and says 0 of what somebody read who did not tell.
 bool Handoffs::quiet_as_read(const Handoff& handoff) {
-    return std::ranges::all_of(both_legs, [&](std::size_t leg) {
+    return std::ranges::all_of(leg_indices, [&](std::size_t leg) {
         const SocketSnapshot& snapshot = handoff.snapshots[leg];
         return left_over_of(handoff.request, leg).empty() && !snapshot.unacknowledged &&
                (snapshot.received_bytes == handoff.read_bytes[leg] ||

@@ -5,12 +5,6 @@
 
 namespace bore::packet {
 
-namespace {
-
-constexpr std::array both_legs{visitor_leg, client_leg};
-
-}  // namespace
-
 // Both peers get resets that they accept: with the number that the kernel would send next, and, for
 // a peer that has not got everything yet, with the one that it acknowledged last.
 bool Handoffs::close(std::uint32_t pair_slot, std::uint32_t generation) {
@@ -19,7 +13,7 @@ bool Handoffs::close(std::uint32_t pair_slot, std::uint32_t generation) {
         return false;
     }
     Handoff& handoff = *by_slot_[pair_slot];
-    for (const std::size_t source : both_legs) {  // what the resets will make the kernel forget
+    for (const std::size_t source : leg_indices) {  // what the resets will make the kernel forget
         const std::uint64_t lost = context_.host.unacknowledged_bytes(handoff.socket(1 - source));
         handoff.drained_bytes[source] -= std::min(handoff.drained_bytes[source], lost);
     }
@@ -36,7 +30,7 @@ bool Handoffs::close(std::uint32_t pair_slot, std::uint32_t generation) {
         .spliced_bytes = 0,
         .duration_ns = context_.now - handoff.opened_at,
     });
-    for (const std::size_t leg : both_legs) {
+    for (const std::size_t leg : leg_indices) {
         if (handoff.legs[leg] != nullptr) {
             legs_.forget(*handoff.legs[leg]);
         }
@@ -46,7 +40,7 @@ bool Handoffs::close(std::uint32_t pair_slot, std::uint32_t generation) {
 }
 
 void Handoffs::reset_peers(Handoff& handoff) {
-    for (const std::size_t index : both_legs) {
+    for (const std::size_t index : leg_indices) {
         const int socket = handoff.socket(index);
         const Leg* leg = handoff.legs[index];
         const auto snapshot = context_.host.snapshot(socket, std::nullopt);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -22,6 +23,7 @@ using SlowCounter = abi::SlowPathCounter;
 // The order of abi::Leg, for loops over both.
 inline constexpr std::size_t visitor_leg = static_cast<std::size_t>(abi::Leg::visitor);
 inline constexpr std::size_t client_leg = static_cast<std::size_t>(abi::Leg::client);
+inline constexpr std::array leg_indices{visitor_leg, client_leg};
 inline constexpr std::uint32_t no_pair = 0xffff'ffff;
 
 // A timer of the slow path's one wheel; the kind says whose, the index which one.

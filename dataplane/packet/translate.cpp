@@ -615,9 +615,9 @@ PacketReason translate_anew(Frame& frame, TcpView& view, const Passage& passage,
 
 namespace {
 
-// Nobody sends again what he knows to be acknowledged: the acknowledgements do not reach the
-// sender, or he refuses them. He does where they carry a number outside his window, which is no
-// fault of their sender's, who sent into the relay's window until the splice; his may be smaller.
+// Nobody sends again what he knows to be acknowledged. So the acknowledgements are lost, or he
+// refuses them, because they carry a number outside his window: until the splice the other peer
+// sent into the relay's window, which may have been larger than his.
 void note_unheard(const TcpView& view, const Passage& passage) {
     const std::uint32_t acknowledged =
         passage.other.acknowledged.load(std::memory_order_relaxed) - passage.entry.sequence_delta;
@@ -628,8 +628,8 @@ void note_unheard(const TcpView& view, const Passage& passage) {
     }
 }
 
-// So the next bare acknowledgement to him gets the number that he expects, if he would refuse its
-// own.
+// The next bare acknowledgement to whoever is marked gets the number that he expects, if he would
+// refuse its own.
 void make_heard(TcpView& view, const Passage& passage) {
     DirectionEntry& entry = passage.entry;
     if ((entry.state.load(std::memory_order_relaxed) & state_unheard) == 0) [[likely]] {

@@ -1,4 +1,5 @@
 """Limits: who may come in, how many, how fast, for how long; and which ports there are."""
+import pathlib
 import signal
 import socket
 import struct
@@ -300,6 +301,32 @@ def mbit_per_second(sender, receiver, seconds=3, start=None, together=None):
     return (after - before) * 8 / 1e6 / (ended - began)
 
 
+def waited_for_processor():
+    """Seconds since the machine's start in which somebody was ready to run and had no processor; 0 where the kernel
+    does not say."""
+    try:
+        some = pathlib.Path("/proc/pressure/cpu").read_text(encoding="ascii").splitlines()[0]
+    except OSError:
+        return 0
+    return int(some.rpartition("total=")[2]) / 1e6
+
+
+def within_limit(measure, mbit, tries):
+    """All rates that `measure` gives, each over 3 s, are within 5 % of the limit. A try that falls short is made again
+    only where the kernel says that the machine was busy; more than the limit is never right. Gives how many it took."""
+    for attempt in range(1, tries + 1):
+        before = waited_for_processor()
+        rates = measure()
+        waited = waited_for_processor() - before
+        told = f"{[round(rate, 2) for rate in rates]} Mbit/s instead of {mbit}; for {waited:.2f} s somebody waited for a processor"
+        print(told)
+        assert max(rates) <= 1.05 * mbit, told
+        if min(rates) >= 0.95 * mbit:
+            break
+        assert waited > 0.3 and attempt < tries, told
+    return attempt
+
+
 def limit_is_held(file, relay, open_tunnel, mbit, direction):
     """Over 3 s a tunnel moves its limit within 5 %; `file`: configuration of the relay, which has none so far.
     Skips where a tunnel without a limit moves so little that there is nothing to hold back. Gives the pairs it took."""
@@ -313,15 +340,9 @@ def limit_is_held(file, relay, open_tunnel, mbit, direction):
     file.write_text(f"tunnel_bandwidth_mbit = {mbit}\n")
     relay.signal(signal.SIGHUP)
     relay.wait_for_log("configuration reloaded")
-    moved = []
-    while len(moved) < 5 and max(moved, default=0) < 0.95 * mbit:
-        # A busy machine only takes away: what stands still for longer than the limit's queue lasts (20 ms) loses
-        # time, and what a sender then takes for the path's rate it keeps for a while.
-        moved.append(measure())
-        print(f"{moved[-1]:.2f} Mbit/s, {free:.0f} without a limit")
-        assert moved[-1] <= 1.05 * mbit, f"{moved} Mbit/s instead of {mbit}"
-    assert moved[-1] >= 0.95 * mbit, f"{moved} Mbit/s instead of {mbit}, {free:.0f} without a limit"
-    return 1 + len(moved)
+    # A busy machine takes away: what stands still for longer than the limit's queue lasts (20 ms) loses time, and
+    # what a sender then takes for the path's rate it keeps for a while.
+    return 1 + within_limit(lambda: [measure()], mbit, 5)
 
 
 @pytest.mark.limit(60)
@@ -351,13 +372,7 @@ def test_bandwidth_limit_is_shared_by_the_tunnels_pairs_and_apart_by_direction(s
         up = [traffic.Background(mbit_per_second, visitor, data, 3, start, together) for visitor, data in pairs[4:]]
         return [sum(one.result() for one in running) for running in (down, up)]
 
-    for _ in range(3):  # as above: a busy machine only takes away
-        moved = measure()
-        assert max(moved) <= 1.05 * 80, f"{moved} Mbit/s instead of 80"
-        if min(moved) >= 0.95 * 80:
-            break
-    else:
-        raise AssertionError(f"{moved} Mbit/s instead of 80")
+    within_limit(measure, 80, 3)
     # Another tunnel has tokens of its own.
     visitor, data = open_tunnel(relay).pair()
     assert mbit_per_second(data, visitor, 1) > 64

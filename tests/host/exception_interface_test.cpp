@@ -110,8 +110,8 @@ TEST_F(ExceptionInterfaceTest, Ipv6AddressIsUsableAtOnce) {
 TEST_F(ExceptionInterfaceTest, RefusesAFrameThatIsNone) {
     const auto port = make_exception_interface(sample());
     ASSERT_TRUE(port) << port.error();
-    const std::array<std::byte, 5> stub{};
-    EXPECT_FALSE((*port)->write(stub));
+    const std::array<std::byte, 5> runt{};
+    EXPECT_FALSE((*port)->write(runt));
     EXPECT_EQ((*port)->counters().write_errors, 1U);
     EXPECT_EQ((*port)->counters().latest_error, EINVAL);
 }

@@ -91,6 +91,29 @@ INSTANTIATE_TEST_SUITE_P(Flows, ForgedNumbers,
 
 constexpr std::uint32_t steps[] = {65'536, 65'535, 65'537, 40'000, 1'000};
 
+// ---- Answers that are not heard
+
+TEST_P(ForgedNumbers, WhoSendsAgainWhatIsAcknowledgedIsAnsweredAcceptably) {
+    transfer_both_ways();
+    Segment again = honest(in());
+    again.sequence -= segment_bytes;
+    again.payload = test::stream_bytes(again.sequence, segment_bytes);
+    const std::uint32_t expected = honest(out()).sequence;
+    const std::uint32_t edge = pair().entry(in()).window_edge - pair().entry(out()).sequence_delta;
+    // Behind the window, before it, and inside it, where a number stays what it is.
+    for (const std::uint32_t number : {edge, edge + 1'000, expected - 1'000, edge - 1, expected}) {
+        expect_passed(in(), again);
+        EXPECT_EQ(pair().entry(out()).state & state_unheard, state_unheard);
+        Segment answer = honest(out());
+        answer.sequence = number;
+        ASSERT_EQ(pair().pass(out(), answer), PacketReason::spliced);
+        const bool inside = number - expected < edge - expected;
+        answer.sequence = inside ? number : expected;
+        EXPECT_EQ(pair().out, test::build(pair().mirrored(out(), answer))) << number - expected;
+        EXPECT_EQ(pair().entry(out()).state, 0) << "once";
+    }
+}
+
 // ---- Numbers that walk
 
 TEST_P(ForgedNumbers, AcknowledgementsDoNotWalk) {
